@@ -1,0 +1,9 @@
+//! The client's decisions as machines without IO. They name no socket, task,
+//! clock or source of chance: time is a parameter, so they are tested with
+//! scripted inputs, fuzzed and simulated.
+//!
+//! One grammar for all: `handle_<event>(now, ..)` takes an input,
+//! `poll_action()` is drained after each input, `poll_timeout()` says when to
+//! come back, and `check()` asserts the invariants.
+
+pub mod time;

@@ -1,0 +1,353 @@
+//! The one error of this crate: what happened, who is at fault, whether the
+//! request may have been applied, where it went, and the cause beneath it.
+//!
+//! [`Error`] is one word wide, so that a `Result` of it costs a call nothing.
+//! The texts that etcd answers with are [`EtcdError`], in `error/etcd.rs`.
+
+mod etcd;
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+pub use etcd::EtcdError;
+
+/// What went wrong with a call, and what is known of its fate.
+///
+/// Branch on [`Error::etcd`] for what the server said, on [`Error::delivery`]
+/// for whether a write may have been applied, and on [`Error::code`] for the
+/// rest. The chain of [`std::error::Error::source`] leads to the cause.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    origin: Origin,
+    delivery: Delivery,
+    etcd: Option<EtcdError>,
+    message: Cow<'static, str>,
+    method: Option<&'static str>,
+    endpoint: Option<Arc<str>>,
+    attempts: u32,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The status codes of gRPC (`doc/statuscodes.md` of the gRPC repository).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Code {
+    /// Not an error.
+    Ok = 0,
+    /// Somebody gave the call up.
+    Cancelled = 1,
+    /// No better code is known.
+    Unknown = 2,
+    /// The request is wrong whatever the state of the server.
+    InvalidArgument = 3,
+    /// The time for the call was over.
+    DeadlineExceeded = 4,
+    /// What the request names is not there.
+    NotFound = 5,
+    /// What the request would create is there already.
+    AlreadyExists = 6,
+    /// The user may not do this.
+    PermissionDenied = 7,
+    /// A quota or a limit of size is used up.
+    ResourceExhausted = 8,
+    /// The state of the server forbids the request.
+    FailedPrecondition = 9,
+    /// A conflict with another request.
+    Aborted = 10,
+    /// A number lies outside the valid range, such as a compacted revision.
+    OutOfRange = 11,
+    /// The server does not know the method or the encoding.
+    Unimplemented = 12,
+    /// Somebody broke the protocol.
+    Internal = 13,
+    /// The server cannot be reached or cannot serve at the moment.
+    Unavailable = 14,
+    /// The server lost data.
+    DataLoss = 15,
+    /// The server does not know who is calling.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// The code of this number; [`Code::Unknown`] for one that gRPC does not define.
+    #[must_use]
+    pub fn from_number(number: u32) -> Code {
+        const CODES: [Code; 17] = [
+            Code::Ok,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+            Code::Unauthenticated,
+        ];
+        usize::try_from(number)
+            .ok()
+            .and_then(|index| CODES.get(index).copied())
+            .unwrap_or(Code::Unknown)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Whose fault an error is, as far as this side can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The arguments, or the use of something that is over.
+    Caller,
+    /// This crate gave up: a deadline, a limit, a lost lease.
+    Library,
+    /// The network, the connection, or a peer that does not speak gRPC.
+    Transport,
+    /// The server answered with a status.
+    Server,
+}
+
+/// How far a request came. A write with [`Delivery::Unknown`] may have been
+/// applied, once, now or later; this crate never sends it again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// The server has not processed the request and never will.
+    NotSent,
+    /// The request left, and no answer tells what became of it.
+    Unknown,
+    /// The server answered.
+    Answered,
+}
+
+impl Error {
+    pub(crate) fn new(
+        code: Code,
+        origin: Origin,
+        delivery: Delivery,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Error {
+        Error(Box::new(Inner {
+            code,
+            origin,
+            delivery,
+            etcd: None,
+            message: message.into(),
+            method: None,
+            endpoint: None,
+            attempts: 0,
+            source: None,
+        }))
+    }
+
+    /// The caller asked for what cannot be; nothing was sent.
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Code::InvalidArgument, Origin::Caller, Delivery::NotSent, message)
+    }
+
+    /// The server answered with this status. The text decides what it means; a
+    /// few texts arrive with another code than the one etcd documents.
+    pub(crate) fn answered(code: Code, message: impl Into<Cow<'static, str>>) -> Error {
+        let message = message.into();
+        let etcd = EtcdError::from_message(&message);
+        // These say that the server gave up waiting, not what became of the request.
+        let delivery = match etcd {
+            Some(etcd) if etcd.leaves_fate_unknown() => Delivery::Unknown,
+            _ => Delivery::Answered,
+        };
+        let mut error = Error::new(code, Origin::Server, delivery, message);
+        error.0.etcd = etcd;
+        error
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says which call this was, where it went, and how often it was tried.
+    pub(crate) fn with_call(
+        mut self,
+        method: &'static str,
+        endpoint: Option<Arc<str>>,
+        attempts: u32,
+    ) -> Error {
+        self.0.method = Some(method);
+        self.0.endpoint = endpoint;
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// The gRPC code: the server's own, or the nearest for an error of this side.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.origin
+    }
+
+    /// How far the request came.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.0.delivery
+    }
+
+    /// What etcd said, where it used one of its known texts.
+    #[must_use]
+    pub fn etcd(&self) -> Option<EtcdError> {
+        self.0.etcd
+    }
+
+    /// What happened, without the call and the endpoint.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The gRPC path of the call, such as `/etcdserverpb.KV/Put`.
+    #[must_use]
+    pub fn method(&self) -> Option<&'static str> {
+        self.0.method
+    }
+
+    /// The endpoint that the last attempt went to, or would have gone to.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// How often the request was handed to a connection: 0 where none was ready.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Whether the time for the call was over, on this side or on the server's.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.0.code == Code::DeadlineExceeded
+    }
+
+    /// Whether the write of this call may have been applied all the same.
+    #[must_use]
+    pub fn may_be_applied(&self) -> bool {
+        self.0.delivery == Delivery::Unknown
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        if let Some(method) = inner.method {
+            write!(f, "{}", method.trim_start_matches('/'))?;
+            if let Some(endpoint) = &inner.endpoint {
+                write!(f, " at {endpoint}")?;
+            }
+            write!(f, ": ")?;
+        }
+        write!(f, "{} ({}", inner.message, inner.code)?;
+        match inner.delivery {
+            Delivery::NotSent => write!(f, ", not sent")?,
+            Delivery::Unknown => write!(f, ", may have been applied")?,
+            Delivery::Answered => {}
+        }
+        if inner.attempts > 1 {
+            write!(f, ", {} attempts", inner.attempts)?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        f.debug_struct("Error")
+            .field("code", &inner.code)
+            .field("origin", &inner.origin)
+            .field("delivery", &inner.delivery)
+            .field("etcd", &inner.etcd)
+            .field("message", &inner.message)
+            .field("method", &inner.method)
+            .field("endpoint", &inner.endpoint)
+            .field("attempts", &inner.attempts)
+            .field("source", &inner.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn every_number_has_its_code_and_strangers_are_unknown() {
+        for number in 0..17 {
+            assert_eq!(Code::from_number(number) as u32, number);
+        }
+        assert_eq!(Code::from_number(17), Code::Unknown);
+        assert_eq!(Code::from_number(u32::MAX), Code::Unknown);
+    }
+
+    #[test]
+    fn says_what_where_how_often_and_why() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::new(
+            Code::Unavailable,
+            Origin::Transport,
+            Delivery::Unknown,
+            "connection lost",
+        )
+        .with_source(cause)
+        .with_call("/etcdserverpb.KV/Put", Some("http://a:2379".into()), 2);
+        assert_eq!(
+            error.to_string(),
+            "etcdserverpb.KV/Put at http://a:2379: connection lost (Unavailable, may have been applied, 2 attempts)"
+        );
+        assert_eq!(
+            error.source().map(ToString::to_string).as_deref(),
+            Some("connection refused")
+        );
+        assert!(error.may_be_applied() && !error.is_timeout());
+    }
+
+    #[test]
+    fn a_server_that_gave_up_leaves_the_fate_of_a_write_open() {
+        let timed_out = Error::answered(Code::Unavailable, "etcdserver: request timed out");
+        assert_eq!(timed_out.delivery(), Delivery::Unknown);
+        let refused = Error::answered(Code::NotFound, "etcdserver: requested lease not found");
+        assert_eq!(refused.delivery(), Delivery::Answered);
+        assert_eq!(refused.etcd(), Some(EtcdError::LeaseNotFound));
+    }
+}

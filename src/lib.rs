@@ -1,0 +1,12 @@
+//! An etcd v3 client on raw HTTP/2, and a fast, correct distributed lock on top.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod types;
+
+#[doc(hidden)]
+pub mod core;
+
+pub use error::{Code, Delivery, Error, EtcdError, Origin};
+pub use types::{KeyRange, LeaseId, Revision, WatchId};
