@@ -29,6 +29,7 @@ struct Inner {
     method: Option<&'static str>,
     endpoint: Option<Arc<str>>,
     attempts: u32,
+    is_repeatable: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -103,6 +104,24 @@ impl Code {
     }
 }
 
+impl Code {
+    /// Whether a server that answers so has looked at the request and refused it.
+    /// The other codes are also used for what happened on the way.
+    fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::FailedPrecondition
+                | Code::OutOfRange
+                | Code::Unimplemented
+                | Code::Unauthenticated
+        )
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -124,7 +143,8 @@ pub enum Origin {
 }
 
 /// How far a request came. A write with [`Delivery::Unknown`] may have been
-/// applied, once, now or later; this crate never sends it again by itself.
+/// applied, once, now or later; this crate never sends a call of yours again by
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
     /// The server has not processed the request and never will.
@@ -151,6 +171,7 @@ impl Error {
             method: None,
             endpoint: None,
             attempts: 0,
+            is_repeatable: false,
             source: None,
         }))
     }
@@ -165,10 +186,16 @@ impl Error {
     pub(crate) fn answered(code: Code, message: impl Into<Cow<'static, str>>) -> Error {
         let message = message.into();
         let etcd = EtcdError::from_message(&message);
-        // These say that the server gave up waiting, not what became of the request.
-        let delivery = match etcd {
-            Some(etcd) if etcd.leaves_fate_unknown() => Delivery::Unknown,
-            _ => Delivery::Answered,
+        // Some say that somebody gave up waiting, not what became of the request:
+        // etcd's own texts tell, and of a proxy's the codes that mean a refusal.
+        let is_refusal = match etcd {
+            Some(etcd) => !etcd.leaves_fate_unknown(),
+            None => code.is_refusal(),
+        };
+        let delivery = if is_refusal {
+            Delivery::Answered
+        } else {
+            Delivery::Unknown
         };
         let mut error = Error::new(code, Origin::Server, delivery, message);
         error.0.etcd = etcd;
@@ -180,16 +207,32 @@ impl Error {
         self
     }
 
-    /// Says which call this was, where it went, and how often it was tried.
-    pub(crate) fn with_call(
-        mut self,
-        method: &'static str,
-        endpoint: Option<Arc<str>>,
-        attempts: u32,
-    ) -> Error {
+    /// Says which call this was and where it went.
+    pub(crate) fn with_call(mut self, method: &'static str, endpoint: Option<Arc<str>>) -> Error {
         self.0.method = Some(method);
         self.0.endpoint = endpoint;
+        self
+    }
+
+    /// Says how often the request was handed to a connection.
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts = attempts;
+        self
+    }
+
+    /// The call may be sent again whatever became of it: a read, or a renewal.
+    /// Nobody has to ask whether it was applied.
+    pub(crate) fn repeatable(mut self) -> Error {
+        self.0.is_repeatable = true;
+        self
+    }
+
+    /// Another error for the same call at the same endpoint.
+    pub(crate) fn of_the_call_of(mut self, other: &Error) -> Error {
+        self.0.method = other.0.method;
+        self.0.endpoint.clone_from(&other.0.endpoint);
+        self.0.attempts = other.0.attempts;
+        self.0.is_repeatable = other.0.is_repeatable;
         self
     }
 
@@ -250,7 +293,7 @@ impl Error {
     /// Whether the write of this call may have been applied all the same.
     #[must_use]
     pub fn may_be_applied(&self) -> bool {
-        self.0.delivery == Delivery::Unknown
+        self.0.delivery == Delivery::Unknown && !self.0.is_repeatable
     }
 }
 
@@ -267,8 +310,8 @@ impl fmt::Display for Error {
         write!(f, "{} ({}", inner.message, inner.code)?;
         match inner.delivery {
             Delivery::NotSent => write!(f, ", not sent")?,
-            Delivery::Unknown => write!(f, ", may have been applied")?,
-            Delivery::Answered => {}
+            Delivery::Unknown if !inner.is_repeatable => write!(f, ", may have been applied")?,
+            Delivery::Unknown | Delivery::Answered => {}
         }
         if inner.attempts > 1 {
             write!(f, ", {} attempts", inner.attempts)?;
@@ -330,7 +373,8 @@ mod tests {
             "connection lost",
         )
         .with_source(cause)
-        .with_call("/etcdserverpb.KV/Put", Some("http://a:2379".into()), 2);
+        .with_call("/etcdserverpb.KV/Put", Some("http://a:2379".into()))
+        .with_attempts(2);
         assert_eq!(
             error.to_string(),
             "etcdserverpb.KV/Put at http://a:2379: connection lost (Unavailable, may have been applied, 2 attempts)"
@@ -340,12 +384,21 @@ mod tests {
             Some("connection refused")
         );
         assert!(error.may_be_applied() && !error.is_timeout());
+        assert!(!error.repeatable().may_be_applied());
     }
 
     #[test]
     fn a_server_that_gave_up_leaves_the_fate_of_a_write_open() {
         let timed_out = Error::answered(Code::Unavailable, "etcdserver: request timed out");
         assert_eq!(timed_out.delivery(), Delivery::Unknown);
+        for lost in ["error reading from server: EOF", "transport is closing"] {
+            assert_eq!(
+                Error::answered(Code::Unavailable, lost).delivery(),
+                Delivery::Unknown
+            );
+        }
+        let stranger = Error::answered(Code::InvalidArgument, "something new");
+        assert_eq!(stranger.delivery(), Delivery::Answered);
         let refused = Error::answered(Code::NotFound, "etcdserver: requested lease not found");
         assert_eq!(refused.delivery(), Delivery::Answered);
         assert_eq!(refused.etcd(), Some(EtcdError::LeaseNotFound));

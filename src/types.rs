@@ -104,6 +104,19 @@ impl KeyRange {
     }
 }
 
+/// One key, without a copy: what lends its bytes for ever, or gives them away.
+macro_rules! one_key_from {
+    ($($key:ty),*) => {
+        $(impl From<$key> for KeyRange {
+            fn from(key: $key) -> KeyRange {
+                KeyRange::key(key)
+            }
+        })*
+    };
+}
+
+one_key_from!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
+
 /// The least key that is greater than every key with this prefix: the prefix
 /// with its last byte that is not 0xff raised by one, and what follows cut off.
 fn prefix_end(prefix: &[u8]) -> Bytes {

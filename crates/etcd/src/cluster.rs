@@ -1,0 +1,206 @@
+//! A cluster of etcd servers on loopback that lives as long as its value.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::guard::Guard;
+use crate::member::{Member, POLL, READY_MAX};
+use crate::port::Port;
+use crate::{Binary, Error, Line};
+
+/// How often a start is tried with new ports when somebody else took one of them.
+const STARTS_MAX: u32 = 5;
+/// The most members that a cluster may have; etcd itself advises against more.
+const MEMBERS_MAX: usize = 7;
+/// A directory in memory, on Linux.
+const MEMORY_DIR: &str = "/dev/shm";
+
+/// How the servers of a [`Cluster`] run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether writes reach the disk before they are acknowledged. Off by
+    /// default, since tests kill processes and not machines: servers then run
+    /// with `--unsafe-no-fsync`, those of 3.4 with their data in memory.
+    pub fsync: bool,
+    /// `--heartbeat-interval`, in whole milliseconds; etcd's default is 100 ms.
+    pub heartbeat: Option<Duration>,
+    /// `--election-timeout`, in whole milliseconds, at least five heartbeats; etcd's default is 1 s.
+    pub election: Option<Duration>,
+    /// More arguments for each server, after all others.
+    pub arguments: Vec<String>,
+}
+
+/// Servers that form one etcd, each a process of its own.
+///
+/// Dropping it kills them and removes their data. They also go when this
+/// process ends without dropping it, whichever way that happens, so it may
+/// live in a static.
+#[derive(Debug)]
+pub struct Cluster {
+    // Before the guard, since servers are to end before their directory goes.
+    members: Vec<Member>,
+    guard: Guard,
+}
+
+impl Cluster {
+    /// Starts a cluster with this many members, 1 or 3 as a rule, and waits
+    /// until each is healthy.
+    ///
+    /// # Errors
+    ///
+    /// A server cannot be started, ends, or is not healthy within a minute;
+    /// the text has the tail of its log.
+    pub fn start(binary: &Binary, members: usize, options: Options) -> Result<Cluster, Error> {
+        if !(1..=MEMBERS_MAX).contains(&members) {
+            return Err(Error::new(format!(
+                "a cluster has 1 to {MEMBERS_MAX} members, not {members}"
+            )));
+        }
+        let mut starts = 1;
+        loop {
+            let cluster = Cluster::new(binary, members, &options)?;
+            match cluster.start_members() {
+                Ok(()) => return Ok(cluster),
+                Err(_) if starts < STARTS_MAX && cluster.members.iter().any(Member::lost_its_port) => {}
+                Err(cause) => return Err(cause),
+            }
+            starts += 1;
+        }
+    }
+
+    /// Where clients reach the members, such as `http://127.0.0.1:12379`, by index.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Member::endpoint).collect()
+    }
+
+    /// All members, by index.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member with this index.
+    ///
+    /// # Panics
+    ///
+    /// There are not that many.
+    #[must_use]
+    pub fn member(&self, index: usize) -> &Member {
+        &self.members[index]
+    }
+
+    /// The directory with the data and the log of each member, `m0` and `m0.log` and on.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.guard.dir()
+    }
+
+    /// The index of the leader, waiting for one to be elected if need be.
+    ///
+    /// A paused member is no leader here, whatever it takes itself for.
+    ///
+    /// # Errors
+    ///
+    /// No running member says within a minute that it is the leader.
+    pub fn leader_index(&self) -> Result<usize, Error> {
+        let deadline = Instant::now() + READY_MAX;
+        while Instant::now() < deadline {
+            let running = self.members.iter().enumerate().filter(|(_, member)| !member.is_paused());
+            let leaders = running.filter_map(|(index, member)| Some((member.leads_in_term()?, index)));
+            // One that was paused may not know yet that it was deposed.
+            if let Some((_, index)) = leaders.max() {
+                return Ok(index);
+            }
+            thread::sleep(POLL);
+        }
+        Err(Error::new("no member leads"))
+    }
+
+    /// Waits until each member that runs and is not paused is healthy.
+    ///
+    /// # Errors
+    ///
+    /// One ended, or is not healthy within a minute; the text has the tail of its log.
+    pub fn wait_ready(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + READY_MAX;
+        let mut running = self.members.iter().filter(|member| member.is_running() && !member.is_paused());
+        running.try_for_each(|member| member.wait_ready_until(deadline))
+    }
+
+    fn new(binary: &Binary, members: usize, options: &Options) -> Result<Cluster, Error> {
+        let at = |cause| Error::io("starting a cluster", &cause);
+        let guard = Guard::new(&parent_dir(binary.line(), options)).map_err(at)?;
+        let mut ports = Vec::with_capacity(members);
+        for _ in 0..members {
+            ports.push((Port::take().map_err(at)?, Port::take().map_err(at)?));
+        }
+        let peers: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(index, (_, peer))| format!("m{index}={}", peer.url()))
+            .collect();
+        let peers = peers.join(",");
+        let member = |(index, (client, peer)): (usize, (Port, Port))| {
+            let name = format!("m{index}");
+            let mut arguments = member_arguments(&name, guard.dir(), &client, &peer);
+            arguments.push(format!("--initial-cluster={peers}"));
+            arguments.extend(option_arguments(binary.line(), options));
+            let dir = guard.dir().to_owned();
+            Member::new(name, binary.path().to_owned(), arguments, dir, client, peer)
+        };
+        let members = ports.into_iter().enumerate().map(member).collect();
+        Ok(Cluster { members, guard })
+    }
+
+    fn start_members(&self) -> Result<(), Error> {
+        self.members.iter().try_for_each(Member::start)?;
+        let deadline = Instant::now() + READY_MAX;
+        self.members.iter().try_for_each(|member| member.wait_ready_until(deadline))
+    }
+}
+
+fn member_arguments(name: &str, dir: &Path, client: &Port, peer: &Port) -> Vec<String> {
+    let (client, peer) = (client.url(), peer.url());
+    vec![
+        format!("--name={name}"),
+        format!("--data-dir={}", dir.join(name).display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        // The ids of a cluster and its members are a hash of this among others.
+        format!("--initial-cluster-token={}", dir.display()),
+    ]
+}
+
+fn option_arguments(line: Line, options: &Options) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if !options.fsync && has_unsafe_no_fsync(line) {
+        arguments.push("--unsafe-no-fsync".to_owned());
+    }
+    if let Some(heartbeat) = options.heartbeat {
+        arguments.push(format!("--heartbeat-interval={}", heartbeat.as_millis()));
+    }
+    if let Some(election) = options.election {
+        arguments.push(format!("--election-timeout={}", election.as_millis()));
+    }
+    arguments.extend_from_slice(&options.arguments);
+    arguments
+}
+
+/// Where the directory of the cluster goes.
+fn parent_dir(line: Line, options: &Options) -> PathBuf {
+    let memory = Path::new(MEMORY_DIR);
+    if !options.fsync && !has_unsafe_no_fsync(line) && memory.is_dir() {
+        memory.to_owned()
+    } else {
+        env::temp_dir()
+    }
+}
+
+fn has_unsafe_no_fsync(line: Line) -> bool {
+    line >= Line::V3_5
+}

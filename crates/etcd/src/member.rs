@@ -1,0 +1,289 @@
+//! One member of a cluster: a process, its two ports, its data and its log.
+//!
+//! ```text
+//!            start              pause
+//!   stopped ───────▶ running ◀────────▶ paused
+//!      ▲     kill       │      resume      │
+//!      └────────────────┴──────────────────┘  kill, or a death of its own
+//! ```
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use crate::error::tail;
+use crate::guard::Guarded;
+use crate::port::Port;
+use crate::{Error, http};
+
+/// The longest that a server may take until it serves; one takes a second, on a busy machine several.
+pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
+/// The pause between two questions to a server that is not ready.
+pub(crate) const POLL: Duration = Duration::from_millis(10);
+/// The longest that one question waits for its answer.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// A member of a [`Cluster`](crate::Cluster).
+///
+/// Its ports and its data stay the same over kills and restarts.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// The guarded directory of the cluster.
+    dir: PathBuf,
+    client: Port,
+    process: Mutex<Process>,
+    // Held so that nobody takes it while the server is down.
+    _peer: Port,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    server: Option<Guarded>,
+    paused: bool,
+    /// Where in the log the present server's own begins.
+    log_start: u64,
+}
+
+impl Member {
+    pub(crate) fn new(
+        name: String,
+        program: PathBuf,
+        arguments: Vec<String>,
+        dir: PathBuf,
+        client: Port,
+        peer: Port,
+    ) -> Member {
+        Member {
+            name,
+            program,
+            arguments,
+            dir,
+            client,
+            process: Mutex::default(),
+            _peer: peer,
+        }
+    }
+
+    /// Where clients reach it, such as `http://127.0.0.1:12379`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.client.url()
+    }
+
+    /// The process id of the server, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().server().map(|server| server.id())
+    }
+
+    /// Whether the server's process is there; a paused one is.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// Whether the server answers within this time that it is in a quorum with a leader.
+    #[must_use]
+    pub fn is_healthy(&self, within: Duration) -> bool {
+        let answer = http::request(self.client.address(), "/health", None, within);
+        answer.is_ok_and(|body| body.contains("true"))
+    }
+
+    /// Starts the server, unless it runs, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub fn start(&self) -> Result<(), Error> {
+        let mut process = self.lock();
+        if process.server().is_some() {
+            return Ok(());
+        }
+        let at = |cause| Error::io(format_args!("starting {}", self.name), &cause);
+        let log = File::options().create(true).append(true).open(self.log_path()).map_err(at)?;
+        process.log_start = log.metadata().map_err(at)?.len();
+        process.server = Some(Guarded::spawn(&self.dir, &self.program, &self.arguments, log).map_err(at)?);
+        process.paused = false;
+        Ok(())
+    }
+
+    /// Waits until the server is healthy, and with it a quorum.
+    ///
+    /// # Errors
+    ///
+    /// The server ended, or is not healthy within a minute; the text has the tail of its log.
+    pub fn wait_ready(&self) -> Result<(), Error> {
+        self.wait_ready_until(Instant::now() + READY_MAX)
+    }
+
+    /// Kills the server if it runs, starts it on its data and waits until it is healthy.
+    ///
+    /// Where that takes other members that are down, use [`Member::start`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Member::start`] and [`Member::wait_ready`].
+    pub fn restart(&self) -> Result<(), Error> {
+        self.kill();
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            self.start()?;
+            match self.wait_ready_until(deadline) {
+                // Somebody else has the port, perhaps for a moment.
+                Err(_) if self.lost_its_port() && Instant::now() < deadline => thread::sleep(POLL),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Kills the server with SIGKILL, paused or not; returns when it is gone.
+    pub fn kill(&self) {
+        let mut process = self.lock();
+        process.server = None;
+        process.paused = false;
+    }
+
+    /// Freezes the server with SIGSTOP; returns when it stands still.
+    ///
+    /// Its connections stay open, and the kernel accepts new ones for it.
+    ///
+    /// # Errors
+    ///
+    /// The server does not run.
+    pub fn pause(&self) -> Result<(), Error> {
+        let mut process = self.lock();
+        let pid = self.signal(&mut process, Signal::STOP)?;
+        // Without taking the status: an exit is the standard library's to collect.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = retry_on_intr(|| waitid(WaitId::Pid(pid), options))
+            .map_err(|errno| Error::io(format_args!("pausing {}", self.name), &errno.into()))?;
+        if status.is_some_and(|status| status.stopped()) {
+            process.paused = true;
+            Ok(())
+        } else {
+            Err(self.not_running())
+        }
+    }
+
+    /// Lets a paused server go on, with SIGCONT.
+    ///
+    /// # Errors
+    ///
+    /// The server does not run.
+    pub fn resume(&self) -> Result<(), Error> {
+        let mut process = self.lock();
+        self.signal(&mut process, Signal::CONT)?;
+        process.paused = false;
+        Ok(())
+    }
+
+    /// The last lines of what the present server, or the last one, has logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.log())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Whether the server ended because somebody else listens on one of its ports.
+    pub(crate) fn lost_its_port(&self) -> bool {
+        !self.is_running() && self.log().contains("address already in use")
+    }
+
+    pub(crate) fn wait_ready_until(&self, deadline: Instant) -> Result<(), Error> {
+        while !self.is_healthy(ANSWER_MAX) {
+            if !self.is_running() {
+                return Err(self.with_log("ended"));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.with_log("is not healthy"));
+            }
+            thread::sleep(POLL);
+        }
+        // What answered was this server, unless that had ended for want of its port.
+        if self.is_running() {
+            Ok(())
+        } else {
+            Err(self.with_log("ended"))
+        }
+    }
+
+    /// The raft term of the server, if it takes itself for the leader.
+    pub(crate) fn leads_in_term(&self) -> Option<u64> {
+        let status = http::request(
+            self.client.address(),
+            "/v3/maintenance/status",
+            Some("{}"),
+            ANSWER_MAX,
+        );
+        let status = status.ok()?;
+        let id = http::number(&status, "member_id")?;
+        if http::number(&status, "leader")? == id {
+            http::number(&status, "raft_term")
+        } else {
+            None
+        }
+    }
+
+    fn signal(&self, process: &mut Process, signal: Signal) -> Result<Pid, Error> {
+        let pid = process.server().map(|server| server.pid()).ok_or_else(|| self.not_running())?;
+        kill_process(pid, signal)
+            .map_err(|errno| Error::io(format_args!("signalling {}", self.name), &errno.into()))?;
+        Ok(pid)
+    }
+
+    fn not_running(&self) -> Error {
+        Error::new(format!("{} does not run", self.name))
+    }
+
+    fn with_log(&self, what: &str) -> Error {
+        let program = self.program.display();
+        Error::new(format!(
+            "{} ({program}) {what}; its log ends with\n{}",
+            self.name,
+            self.log_tail()
+        ))
+    }
+
+    fn log(&self) -> String {
+        let start = self.lock().log_start;
+        let mut text = Vec::new();
+        let read = File::open(self.log_path()).and_then(|mut log| {
+            log.seek(SeekFrom::Start(start))?;
+            log.read_to_end(&mut text)
+        });
+        match read {
+            Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+            Err(cause) => cause.to_string(),
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.name))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process {
+    /// The server, if it has not ended.
+    fn server(&mut self) -> Option<&mut Guarded> {
+        self.server
+            .as_mut()
+            .filter(|_| true)
+            .and_then(|server| server.is_running().then_some(server))
+    }
+}
