@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod pb;
 pub mod types;
 
 #[doc(hidden)]
