@@ -5,6 +5,7 @@
 pub mod error;
 pub mod pb;
 pub mod types;
+pub mod wire;
 
 #[doc(hidden)]
 pub mod core;

@@ -1,0 +1,234 @@
+//! The headers that a call sends: gRPC's and etcd's own.
+//!
+//! All values but the timeout are shared between calls, so a call's header map
+//! costs the two allocations of a map, and one more when it has a timeout.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::{Code, Origin};
+use crate::wire::Status;
+
+/// The version of etcd's API that this client was written for. A server counts
+/// its clients by it, and refuses what is no version.
+pub const CLIENT_API_VERSION: &str = "3.7";
+
+const USER_AGENT: &str = concat!("tenure/", env!("CARGO_PKG_VERSION"));
+
+/// What every call of a client sends beside its message. Cloning it is cheap,
+/// and its `Debug` does not show the token.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    token: Option<HeaderValue>,
+    require_leader: bool,
+    client_api_version: bool,
+}
+
+impl Metadata {
+    /// No token; calls require a leader and tell the API's version.
+    #[must_use]
+    pub fn new() -> Metadata {
+        Metadata {
+            token: None,
+            require_leader: true,
+            client_api_version: true,
+        }
+    }
+
+    /// Sends this token from now on, as `Authenticate` gave it; or none.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the token cannot be a header's value.
+    pub fn set_token(&mut self, token: Option<String>) -> Result<(), Status> {
+        self.token = match token {
+            None => None,
+            Some(token) => {
+                let mut value = HeaderValue::from_maybe_shared(Bytes::from(token)).map_err(|_| {
+                    Status::new(
+                        Code::Internal,
+                        Origin::Transport,
+                        "the server's token cannot be sent as a header",
+                    )
+                })?;
+                // Keeps it out of Debug, and out of the tables that HPACK compresses with.
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(())
+    }
+
+    /// Whether a member that sees no leader refuses a call at once, and ends an
+    /// open stream after three election timeouts, instead of waiting for one.
+    /// Serializable reads and questions to a single member do without.
+    pub fn set_require_leader(&mut self, require_leader: bool) {
+        self.require_leader = require_leader;
+    }
+
+    /// Whether the server is told the API's version. It only counts its clients by
+    /// it, and each header costs a call memory.
+    pub fn set_client_api_version(&mut self, tell: bool) {
+        self.client_api_version = tell;
+    }
+
+    /// The headers of a call that has this much time left, in a map of their own.
+    ///
+    /// The time is rounded up, so that the server never gives up before this
+    /// side does.
+    #[must_use]
+    pub fn headers(&self, timeout: Option<Duration>) -> HeaderMap {
+        let count = 3
+            + usize::from(self.client_api_version)
+            + usize::from(self.require_leader)
+            + usize::from(self.token.is_some())
+            + usize::from(timeout.is_some());
+        let mut headers = HeaderMap::with_capacity(count);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        if self.client_api_version {
+            headers.insert(
+                HeaderName::from_static("client-api-version"),
+                HeaderValue::from_static(CLIENT_API_VERSION),
+            );
+        }
+        if self.require_leader {
+            headers.insert(
+                HeaderName::from_static("hasleader"),
+                HeaderValue::from_static("true"),
+            );
+        }
+        if let Some(token) = &self.token {
+            headers.insert(HeaderName::from_static("token"), token.clone());
+        }
+        if let Some(timeout) = timeout {
+            headers.insert(HeaderName::from_static("grpc-timeout"), timeout_value(timeout));
+        }
+        headers
+    }
+}
+
+impl Default for Metadata {
+    fn default() -> Metadata {
+        Metadata::new()
+    }
+}
+
+/// The largest number of a `grpc-timeout`, which has at most eight digits.
+const TIMEOUT_NUMBER_MAX: u128 = 99_999_999;
+
+/// gRPC's units of time, the finest first, with their nanoseconds.
+const TIMEOUT_UNITS: [(u8, u128); 6] = [
+    (b'n', 1),
+    (b'u', 1_000),
+    (b'm', 1_000_000),
+    (b'S', 1_000_000_000),
+    (b'M', 60_000_000_000),
+    (b'H', 3_600_000_000_000),
+];
+
+/// A timeout in the finest unit that holds it, rounded up; never zero, which is
+/// no `grpc-timeout`, and at most 11,415 years.
+fn timeout_value(timeout: Duration) -> HeaderValue {
+    let nanos = timeout.as_nanos().max(1);
+    let (unit, number) = TIMEOUT_UNITS
+        .iter()
+        .map(|&(unit, unit_nanos)| (unit, nanos.div_ceil(unit_nanos)))
+        .find(|&(_, number)| number <= TIMEOUT_NUMBER_MAX)
+        .unwrap_or((b'H', TIMEOUT_NUMBER_MAX));
+    // On the stack, the last digit first.
+    let mut text = [0; 9];
+    let mut start = text.len() - 1;
+    text[start] = unit;
+    let mut rest = number;
+    while rest > 0 {
+        start -= 1;
+        text[start] = DIGITS[(rest % 10) as usize];
+        rest /= 10;
+    }
+    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("99999999H"))
+}
+
+const DIGITS: &[u8; 10] = b"0123456789";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_sends_what_grpc_and_etcd_ask_for() {
+        let headers = Metadata::new().headers(None);
+        let mut sent: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
+            .collect();
+        sent.sort_unstable();
+        let expected = [
+            ("client-api-version", "3.7"),
+            ("content-type", "application/grpc"),
+            ("hasleader", "true"),
+            ("te", "trailers"),
+            ("user-agent", USER_AGENT),
+        ];
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn a_token_and_a_timeout_are_sent_when_there_are_any() {
+        let mut metadata = Metadata::new();
+        metadata.set_token(Some("abc.17".to_owned())).expect("a token");
+        let headers = metadata.headers(Some(Duration::from_secs(7)));
+        assert_eq!(headers["token"], "abc.17");
+        assert_eq!(headers["grpc-timeout"], "7000000u");
+        metadata.set_token(None).expect("no token");
+        assert!(!metadata.headers(None).contains_key("token"));
+    }
+
+    #[test]
+    fn a_leader_and_a_version_are_left_out_on_demand() {
+        let mut metadata = Metadata::new();
+        metadata.set_require_leader(false);
+        metadata.set_client_api_version(false);
+        let headers = metadata.headers(None);
+        assert!(!headers.contains_key("hasleader") && !headers.contains_key("client-api-version"));
+    }
+
+    #[test]
+    fn a_token_that_is_no_header_is_refused() {
+        let mut metadata = Metadata::new();
+        let status = metadata.set_token(Some("a\nb".to_owned())).expect_err("a line break");
+        assert_eq!(status.code, Code::Internal);
+        assert!(!metadata.headers(None).contains_key("token"));
+    }
+
+    #[test]
+    fn debug_does_not_show_the_token() {
+        let mut metadata = Metadata::new();
+        metadata.set_token(Some("hunter2".to_owned())).expect("a token");
+        assert!(!format!("{metadata:?}").contains("hunter2"));
+        assert!(!format!("{:?}", metadata.headers(None)).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_timeout_is_rounded_up_to_eight_digits() {
+        let table = [
+            (Duration::ZERO, "1n"),
+            (Duration::from_nanos(1), "1n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_nanos(100_000_000), "100000u"),
+            (Duration::from_nanos(100_000_001), "100001u"),
+            (Duration::from_secs(5), "5000000u"),
+            (Duration::from_nanos(99_999_999_001), "100000m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::from_secs(99_999_999), "99999999S"),
+            (Duration::from_secs(100_000_000), "1666667M"),
+            (Duration::from_secs(60 * 99_999_999 + 1), "1666667H"),
+            (Duration::MAX, "99999999H"),
+        ];
+        for (timeout, text) in table {
+            assert_eq!(timeout_value(timeout), text, "{timeout:?}");
+        }
+    }
+}
