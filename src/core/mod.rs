@@ -6,4 +6,11 @@
 //! `poll_action()` is drained after each input, `poll_timeout()` says when to
 //! come back, and `check()` asserts the invariants.
 
+pub mod backoff;
+pub mod jitter;
+pub mod lease;
+pub mod lock;
 pub mod time;
+pub mod watch;
+
+mod slot_heap;

@@ -1,0 +1,158 @@
+//! How far one watch has come: which revision it sees next, and the fragments of
+//! a revision that is not yet whole.
+//!
+//! The rules (etcd's guarantees for watches, facts about its server):
+//!
+//! - A watch from "now" begins behind the revision C that its `created` answer
+//!   names; the server may still send events at or below C, and they are dropped.
+//! - The place to resume at is the last handed out event's revision + 1, or the
+//!   header's + 1 of a progress notification that is the watch's own. The header
+//!   of any other message may be ahead of events that are still to come.
+//! - Fragments end with the first message whose `fragment` is false. Revisions are
+//!   handed out as soon as a later one begins, so that no more is held back than one.
+
+use crate::error::Error;
+use crate::pb::mvccpb;
+use crate::types::Revision;
+
+use super::breach;
+use super::event::{Batch, Event, bytes_of};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// Every event below is handed out, or was never this watch's.
+    next: Revision,
+    /// The events of one revision, at or above `next`, while its fragments come.
+    open: Vec<Event>,
+    open_bytes: usize,
+    /// The message that passes it is still taken, the next one no more.
+    open_bytes_max: usize,
+}
+
+/// Why a cursor cannot go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The server does not keep to the protocol.
+    Breach(Error),
+    /// The revision has more events than may be held back.
+    TooLarge(Revision),
+}
+
+impl Cursor {
+    /// For a watch that asked for `start`, zero for "now", and was created at `created`.
+    pub(super) fn new(start: Revision, created: Revision, open_bytes_max: usize) -> Cursor {
+        let next = if start > Revision::ZERO {
+            start
+        } else {
+            created.next()
+        };
+        Cursor {
+            next,
+            open: Vec::new(),
+            open_bytes: 0,
+            open_bytes_max,
+        }
+    }
+
+    /// Where a new watch has to start to see what this one has not handed out.
+    pub(super) fn next(&self) -> Revision {
+        self.next
+    }
+
+    /// A message of this watch: what of it is whole and new.
+    pub(super) fn handle_events(
+        &mut self,
+        header: Revision,
+        events: Vec<mvccpb::Event>,
+        fragment: bool,
+    ) -> Result<Option<Batch>, Stop> {
+        if events.is_empty() && self.open.is_empty() && !fragment {
+            self.next = self.next.max(header.next());
+            return Ok(Some(self.batch(header, Vec::new())));
+        }
+        if self.open_bytes > self.open_bytes_max {
+            // Everything before it was handed out.
+            return Err(Stop::TooLarge(
+                self.open.first().map_or(self.next, Event::revision),
+            ));
+        }
+        let events = self.admit(events).map_err(Stop::Breach)?;
+        let whole = self.whole(events, fragment);
+        let Some(last) = whole.last() else {
+            return Ok(None);
+        };
+        self.next = last.revision().next();
+        Ok(Some(self.batch(header, whole)))
+    }
+
+    /// The answer to a progress request, which goes to every watch of the stream.
+    /// Some servers' answer is ahead of their events, so it moves nothing.
+    pub(super) fn handle_progress(&self, header: Revision) -> Batch {
+        self.batch(header, Vec::new())
+    }
+
+    pub(super) fn check(&self) {
+        let first = self.open.first().map(Event::revision);
+        assert!(
+            self.open.iter().all(|event| Some(event.revision()) == first),
+            "more than one revision is held back"
+        );
+        assert!(
+            first.is_none_or(|first| first >= self.next),
+            "an event is held back that was handed out"
+        );
+        assert_eq!(bytes_of(&self.open), self.open_bytes);
+    }
+
+    fn batch(&self, header: Revision, events: Vec<Event>) -> Batch {
+        Batch {
+            revision: header,
+            resume_revision: self.next,
+            events,
+        }
+    }
+
+    /// The events that are this watch's to see, in place: both kinds of event are equally large.
+    fn admit(&self, events: Vec<mvccpb::Event>) -> Result<Vec<Event>, Error> {
+        let mut events = events.into_iter().map(Event::from_wire).collect::<Result<Vec<_>, _>>()?;
+        let backwards =
+            |event: &Event| self.open.last().is_some_and(|open| event.revision() < open.revision());
+        if !events.is_sorted_by_key(Event::revision) || events.first().is_some_and(backwards) {
+            return Err(breach("watch events out of order"));
+        }
+        let seen = events.partition_point(|event| event.revision() < self.next);
+        if seen > 0 {
+            events.drain(..seen);
+        }
+        Ok(events)
+    }
+
+    /// What is complete of the held back events and these; the rest is held back.
+    fn whole(&mut self, mut events: Vec<Event>, fragment: bool) -> Vec<Event> {
+        if !fragment {
+            if self.open.is_empty() {
+                return events;
+            }
+            self.open.append(&mut events);
+            return self.take_open();
+        }
+        let Some(last) = events.last().map(Event::revision) else {
+            return Vec::new();
+        };
+        let mut rest = events.split_off(events.partition_point(|event| event.revision() < last));
+        let mut whole = match self.open.first() {
+            Some(first) if first.revision() < last => self.take_open(),
+            _ => Vec::new(),
+        };
+        whole.append(&mut events);
+        self.open_bytes += bytes_of(&rest);
+        self.open.append(&mut rest);
+        whole
+    }
+
+    fn take_open(&mut self) -> Vec<Event> {
+        self.open_bytes = 0;
+        std::mem::take(&mut self.open)
+    }
+}
