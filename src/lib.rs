@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod config;
 pub mod error;
+mod net;
 pub mod pb;
 pub mod types;
 pub mod wire;
@@ -10,5 +13,10 @@ pub mod wire;
 #[doc(hidden)]
 pub mod core;
 
+pub use client::{
+    Batch, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route, Txn, Watch,
+    WatchEnd,
+};
+pub use config::Config;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
 pub use types::{KeyRange, LeaseId, Revision, WatchId};

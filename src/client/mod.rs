@@ -1,0 +1,154 @@
+//! The typed calls of etcd's services, on one cheap handle.
+//!
+//! A file is a service. Each call is a builder that is awaited directly; it holds
+//! the request message and a reference to the client, and turns into a
+//! [`Call`], which is a future by name.
+
+mod kv;
+mod lease;
+mod txn;
+mod watch;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+pub use crate::core::lease::LeaseEnd;
+pub use crate::net::call::Call;
+pub use crate::net::connection::Route;
+pub use crate::net::dial::{Dial, Dialing, Endpoint, Io};
+pub use kv::{Compact, Delete, Get, Put};
+pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
+pub use txn::{Comparand, Compare, Op, Txn};
+pub use watch::{Batch, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::net::channel::Channel;
+use crate::net::dial::{Once, Tcp};
+use crate::net::lease_keeper::LeaseKeeper;
+use crate::net::watch_driver::WatchStream;
+
+/// A client of one etcd cluster: a cheap clone, every call takes `&self`.
+///
+/// The connections live as long as the last clone and what was made from it:
+/// calls, leases, watches and sessions.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tenure::Error> {
+/// let client = tenure::Client::connect(["http://127.0.0.1:2379"]).await?;
+/// client.put("greeting", "hello").await?;
+/// let answer = client.get("greeting").await?;
+/// assert_eq!(answer.kvs[0].value, "hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channel: Channel,
+    leases_kept: LeaseKeeper,
+    watches: Arc<WatchStream>,
+}
+
+impl Client {
+    /// Connects to a cluster with the default [`Config`].
+    ///
+    /// Calls go to the first endpoint that is up, and to another when it is lost.
+    /// Must be called on a tokio runtime with IO and time enabled.
+    ///
+    /// # Errors
+    ///
+    /// An endpoint does not parse, or every one failed to connect; the source of
+    /// the error is the last failure.
+    pub async fn connect<E>(endpoints: impl IntoIterator<Item = E>) -> Result<Client, Error>
+    where
+        E: AsRef<str>,
+    {
+        Client::connect_with(endpoints, Config::default()).await
+    }
+
+    /// Connects with options of your own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn connect_with<E>(
+        endpoints: impl IntoIterator<Item = E>,
+        config: Config,
+    ) -> Result<Client, Error>
+    where
+        E: AsRef<str>,
+    {
+        Client::connect_over(Tcp, endpoints, config).await
+    }
+
+    /// Connects over byte streams that the caller opens: a tunnel, a simulation,
+    /// a fuzzer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn connect_over<E>(
+        dial: impl Dial,
+        endpoints: impl IntoIterator<Item = E>,
+        config: Config,
+    ) -> Result<Client, Error>
+    where
+        E: AsRef<str>,
+    {
+        let endpoints = endpoints.into_iter().map(|text| Endpoint::parse(text.as_ref()));
+        let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::invalid("no endpoint was given"));
+        }
+        let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
+        channel.connected().await?;
+        let leases_kept = LeaseKeeper::new(channel.clone(), chance());
+        let watches = WatchStream::new(channel.clone());
+        let inner = Inner {
+            channel,
+            leases_kept,
+            watches,
+        };
+        Ok(Client {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Runs on one byte stream that is open already. When it is lost, so is the
+    /// client's way to the server.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP/2 preface could not be written.
+    pub async fn over(io: impl Io, config: Config) -> Result<Client, Error> {
+        Client::connect_over(Once::new(io), ["http://handed.in"], config).await
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.inner.channel
+    }
+
+    pub(crate) fn leases_kept(&self) -> &LeaseKeeper {
+        &self.inner.leases_kept
+    }
+
+    pub(crate) fn watch_stream(&self) -> &Arc<WatchStream> {
+        &self.inner.watches
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", self.channel()).finish()
+    }
+}
+
+/// A number that differs from client to client, for jitter and nothing secret.
+pub(crate) fn chance() -> u64 {
+    RandomState::new().hash_one(0)
+}

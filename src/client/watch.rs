@@ -1,0 +1,290 @@
+//! The watch service: what happens to keys, as it happens.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use prost::Message;
+
+use super::{Client, Route};
+pub use crate::core::watch::{Batch, Event, WatchEnd};
+use crate::error::Error;
+use crate::net::clock::{self, Timer};
+use crate::net::watch_driver::{Created, WatchReader, WatchStream};
+use crate::pb::etcdserverpb::WatchCreateRequest;
+use crate::pb::etcdserverpb::watch_create_request::FilterType;
+use crate::types::{KeyRange, Revision, WatchId};
+
+/// A few of the server's largest fragments (1.5 MiB), or some 16,000 small events:
+/// a reader that is further behind is not slow but stuck.
+const BUFFER_BYTES_DEFAULT: usize = 4 << 20;
+
+/// What the envelope adds to a create request, and more.
+const ENVELOPE_BYTES: usize = 16;
+
+impl Client {
+    /// Watches a key, or a [`KeyRange`] of keys, from now on or from a revision.
+    ///
+    /// All watches of a client share one stream; creating many at once costs one
+    /// round trip.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// use tenure::{Event, KeyRange};
+    ///
+    /// let mut watch = client.watch(KeyRange::prefix("jobs/")).await?;
+    /// loop {
+    ///     for event in watch.next().await?.events {
+    ///         match event {
+    ///             Event::Put { kv, .. } => println!("{:?} = {:?}", kv.key, kv.value),
+    ///             Event::Delete { kv, .. } => println!("{:?} is gone", kv.key),
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn watch(&self, keys: impl Into<KeyRange>) -> CreateWatch<'_> {
+        let keys = keys.into();
+        let request = WatchCreateRequest {
+            key: keys.key,
+            range_end: keys.range_end,
+            // Without it the server sends up to 1,000 revisions in one message,
+            // whatever their size. It costs nothing, and readers see whole revisions anyway.
+            fragment: true,
+            ..WatchCreateRequest::default()
+        };
+        CreateWatch {
+            client: self,
+            request,
+            buffer_bytes: BUFFER_BYTES_DEFAULT,
+            timeout: None,
+        }
+    }
+}
+
+/// A watch to be created; await it for the [`Watch`].
+///
+/// # Errors
+///
+/// [`WatchEnd::Canceled`] with what the server refused it for;
+/// [`WatchEnd::Disconnected`] where there was no stream, or no answer before the
+/// deadline; [`WatchEnd::Refused`] for an empty or an oversized key. Where errors
+/// are an [`Error`], `?` converts.
+///
+/// # Cancel safety
+///
+/// Dropped before it completes, it leaves no watch behind.
+#[derive(Clone, Debug)]
+#[must_use = "a watch is created only once it is awaited"]
+pub struct CreateWatch<'a> {
+    client: &'a Client,
+    request: WatchCreateRequest,
+    buffer_bytes: usize,
+    timeout: Option<Duration>,
+}
+
+impl CreateWatch<'_> {
+    /// Begins with the events of this revision instead of those after now. A revision
+    /// ahead of the store's is waited for; a compacted one ends the watch in
+    /// [`WatchEnd::Compacted`].
+    ///
+    /// A revision that is in the past already is served by a loop of the server that
+    /// runs every 100 ms, one that is not is served at once.
+    pub fn start_revision(mut self, revision: Revision) -> Self {
+        self.request.start_revision = revision.0;
+        self
+    }
+
+    /// Events bring the key as it was before the change.
+    pub fn prev_kv(mut self) -> Self {
+        self.request.prev_kv = true;
+        self
+    }
+
+    /// The server tells from time to time how far the watch has come while nothing
+    /// happens (every 10 minutes by default), as a batch without events.
+    pub fn progress_notify(mut self) -> Self {
+        self.request.progress_notify = true;
+        self
+    }
+
+    /// Without puts.
+    pub fn no_put(mut self) -> Self {
+        self.request.filters.push(FilterType::Noput.into());
+        self
+    }
+
+    /// Without deletions.
+    pub fn no_delete(mut self) -> Self {
+        self.request.filters.push(FilterType::Nodelete.into());
+        self
+    }
+
+    /// How many bytes of events may wait for the reader: keys, values, and some 200
+    /// for each event. When there are more the watch ends in [`WatchEnd::Lagged`].
+    /// It is also the bound on one revision's events that the server sends in
+    /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// The time that the creation may take, instead of the client's timeout for a call.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for CreateWatch<'_> {
+    type Output = Result<Watch, WatchEnd>;
+    type IntoFuture = CreatingWatch;
+
+    fn into_future(self) -> CreatingWatch {
+        let config = self.client.channel().config();
+        let timer = Timer::new(clock::now() + self.timeout.unwrap_or(config.call_timeout));
+        let refused = |message| State::Over(WatchEnd::refused(Error::invalid(message)));
+        let state = if self.request.key.is_empty() {
+            refused("a watch needs a key")
+        } else if self.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
+            // It would end the stream, and with it every other watch.
+            refused("the watched keys are larger than a request may be")
+        } else {
+            State::Asked {
+                stream: Arc::clone(self.client.watch_stream()),
+                request: self.request,
+                buffer_bytes: self.buffer_bytes,
+            }
+        };
+        CreatingWatch { state, timer }
+    }
+}
+
+pin_project! {
+    /// The creation of a watch under way; see [`CreateWatch`].
+    #[must_use = "a watch is created only once it is awaited"]
+    pub struct CreatingWatch {
+        state: State,
+        #[pin]
+        timer: Timer,
+    }
+}
+
+enum State {
+    Asked {
+        stream: Arc<WatchStream>,
+        request: WatchCreateRequest,
+        buffer_bytes: usize,
+    },
+    Waiting(WatchReader),
+    Over(WatchEnd),
+}
+
+impl Future for CreatingWatch {
+    type Output = Result<Watch, WatchEnd>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Watch, WatchEnd>> {
+        let this = self.project();
+        let mut reader = match std::mem::replace(this.state, State::Over(WatchEnd::Closed)) {
+            State::Asked {
+                stream,
+                request,
+                buffer_bytes,
+            } => stream.create(request, buffer_bytes),
+            State::Waiting(reader) => reader,
+            State::Over(end) => return Poll::Ready(Err(end)),
+        };
+        if let Poll::Ready(created) = reader.poll_created(cx) {
+            return Poll::Ready(created.map(|created| Watch { reader, created }));
+        }
+        if this.timer.poll(cx).is_ready() {
+            return Poll::Ready(Err(reader.too_late()));
+        }
+        *this.state = State::Waiting(reader);
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for CreatingWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreatingWatch").finish_non_exhaustive()
+    }
+}
+
+/// A live watch. Dropping it cancels it; it keeps the client's connections open.
+///
+/// # Guarantees
+///
+/// Events come in the order of their revisions, each once, none is left out, and
+/// those of one transaction come in one [`Batch`], for as long as the watch has not
+/// ended. A watch "from now" sees exactly what happens after
+/// [`Watch::created_revision`].
+///
+/// A reader that does not read disturbs no other watch: see
+/// [`CreateWatch::buffer_bytes`].
+#[derive(Debug)]
+pub struct Watch {
+    reader: WatchReader,
+    created: Created,
+}
+
+impl Watch {
+    /// The server's number for this watch; unique on its stream only.
+    #[must_use]
+    pub fn id(&self) -> WatchId {
+        self.created.id
+    }
+
+    /// The revision of the store when the server created the watch. A watch that was
+    /// given no start sees what happens after it.
+    #[must_use]
+    pub fn created_revision(&self) -> Revision {
+        self.created.revision
+    }
+
+    /// The connection that carries the watch: a read [`via`](super::Get::via) it asks the same
+    /// member, whose store is at least at [`Watch::created_revision`].
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.created.route
+    }
+
+    /// The next batch of events.
+    ///
+    /// # Errors
+    ///
+    /// Why the watch ended, once everything that came before is read. It is the same
+    /// from then on, at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, it has taken no batch.
+    pub async fn next(&mut self) -> Result<Batch, WatchEnd> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Watch::next`] for those who poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, WatchEnd>> {
+        self.reader.poll_next(cx)
+    }
+
+    /// Asks the server how far the watch has come; the answer is a batch without
+    /// events. It is sent in the background, and the server may leave it unanswered
+    /// while a watch of the client is still reading history.
+    ///
+    /// Servers before 3.4.25 and 3.5.8 may answer with a revision whose events are still to
+    /// come; a batch's [`resume_revision`](Batch::resume_revision) is right in any case.
+    pub fn request_progress(&self) {
+        self.reader.request_progress();
+    }
+
+    /// Ends the watch: what has been received can still be read, and then comes
+    /// [`WatchEnd::Closed`].
+    pub fn cancel(&mut self) {
+        self.reader.cancel();
+    }
+}

@@ -1,0 +1,120 @@
+//! The options of a client, each default with its reason.
+
+use std::time::Duration;
+
+/// RFC 9113, section 6.9.1.
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
+/// How a client connects and what it tolerates. Every option has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use tenure::Config;
+///
+/// let config = Config::new().call_timeout(Duration::from_secs(2));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Config {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) call_timeout: Duration,
+    pub(crate) send_timeout_header: bool,
+    pub(crate) require_leader: bool,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) response_bytes_max: usize,
+    pub(crate) stream_window_bytes: u32,
+    pub(crate) connection_window_bytes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            // Three SYNs of a TCP that doubles its patience: 1, 2, 4 seconds.
+            connect_timeout: Duration::from_secs(5),
+            // A server gives up after 7 seconds, and its answer says more than ours.
+            call_timeout: Duration::from_secs(8),
+            // A reset tells the server as much when the deadline passes, for free.
+            send_timeout_header: false,
+            // A stream at a member that lost its leader would be silent otherwise.
+            require_leader: true,
+            // What a server takes by default: 1.5 MiB and 512 KiB for the rest.
+            request_bytes_max: 2 << 20,
+            // Room for a large range, and still a bound on what a server can cost.
+            response_bytes_max: 64 << 20,
+            // h2 charges small unread frames against half the connection's window
+            // and hangs up at zero: its default of 64 KiB breaks healthy bursts.
+            stream_window_bytes: 1 << 20,
+            connection_window_bytes: 4 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Config {
+        Config::default()
+    }
+
+    /// The time that dialling an endpoint may take, the HTTP/2 handshake included.
+    /// Default: 5 seconds.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Config {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The time that a unary call may take from the moment it is awaited: waiting
+    /// for a connection and for a free stream, sending, and receiving. A call can
+    /// have a timeout of its own. Default: 8 seconds.
+    pub fn call_timeout(mut self, timeout: Duration) -> Config {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// Whether calls tell the server their timeout in a `grpc-timeout` header, so
+    /// that it stops work on its own even where our reset does not reach it. Costs
+    /// two allocations a call. Default: no.
+    pub fn send_timeout_header(mut self, send: bool) -> Config {
+        self.send_timeout_header = send;
+        self
+    }
+
+    /// Whether watch and keepalive streams ask the server to end them once it has
+    /// seen no leader for a while (etcd's `hasleader` metadata). Default: yes.
+    pub fn require_leader(mut self, require: bool) -> Config {
+        self.require_leader = require;
+        self
+    }
+
+    /// The size of the largest request, in bytes; a larger one is refused before
+    /// it is sent. Raise it with the server's `--max-request-bytes`. Default: 2 MiB.
+    pub fn request_bytes_max(mut self, bytes: usize) -> Config {
+        self.request_bytes_max = bytes;
+        self
+    }
+
+    /// The size of the largest response message, in bytes; a larger one ends its
+    /// call with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
+    /// Default: 64 MiB.
+    pub fn response_bytes_max(mut self, bytes: usize) -> Config {
+        self.response_bytes_max = bytes;
+        self
+    }
+
+    /// The HTTP/2 flow-control window of each stream, in bytes: what the server may
+    /// send of one response ahead of its reader. Default: 1 MiB.
+    ///
+    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
+    pub fn stream_window_bytes(mut self, bytes: u32) -> Config {
+        self.stream_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self
+    }
+
+    /// The HTTP/2 flow-control window of the whole connection, in bytes. Below
+    /// 1 MiB a burst of small answers can end the connection. Default: 4 MiB.
+    ///
+    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
+    pub fn connection_window_bytes(mut self, bytes: u32) -> Config {
+        self.connection_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self
+    }
+}

@@ -1,0 +1,17 @@
+//! The IO: connections, calls and streams on them, and the tasks that drive the
+//! machines of `core`. Only here is anything dialled, spawned or slept.
+
+pub(crate) mod call;
+pub(crate) mod channel;
+pub(crate) mod clock;
+pub(crate) mod connection;
+pub(crate) mod dial;
+pub(crate) mod host;
+mod lease_driver;
+pub(crate) mod lease_inbox;
+pub(crate) mod lease_keeper;
+pub(crate) mod lease_state;
+pub(crate) mod race;
+pub(crate) mod response;
+pub(crate) mod stream;
+pub(crate) mod watch_driver;

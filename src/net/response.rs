@@ -1,0 +1,150 @@
+//! What comes back on a stream: the head, the messages, the status. It is polled
+//! from the first moment on, so that informational heads pile up no longer than a
+//! turn of the connection's task.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use http::StatusCode;
+
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::wire::{Decoder, Foreign, Head, Status};
+
+/// The receiving half of a stream.
+pub(crate) struct Response {
+    message_bytes_max: usize,
+    state: State,
+}
+
+enum State {
+    Head(ResponseFuture),
+    Body {
+        http: StatusCode,
+        body: RecvStream,
+        decoder: Decoder,
+    },
+    /// A peer that does not speak gRPC: the start of what it says is evidence.
+    Foreign(RecvStream, Foreign),
+    Over,
+}
+
+impl Response {
+    pub(crate) fn new(head: ResponseFuture, message_bytes_max: usize) -> Response {
+        Response {
+            message_bytes_max,
+            state: State::Head(head),
+        }
+    }
+
+    /// The next message; `None` once the server has ended the stream with success.
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        let message = ready!(self.poll_next(cx));
+        if !matches!(message, Ok(Some(_))) {
+            // Lets go of the stream: what the server still sends is not waited for.
+            self.state = State::Over;
+        }
+        Poll::Ready(message)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            match &mut self.state {
+                State::Head(head) => {
+                    let (head, body) =
+                        ready!(Pin::new(head).poll(cx)).map_err(Error::transport)?.into_parts();
+                    self.state = match Head::read(head.status, &head.headers, body.is_end_stream()) {
+                        Head::Messages(encoding) => {
+                            let decoder = Decoder::with_encoding(self.message_bytes_max, encoding);
+                            State::Body {
+                                http: head.status,
+                                body,
+                                decoder,
+                            }
+                        }
+                        Head::End(status) => return Poll::Ready(ended(status)),
+                        Head::Foreign(foreign) => State::Foreign(body, foreign),
+                    };
+                }
+                State::Body { http, body, decoder } => {
+                    if let Some(message) = decoder.next().map_err(Error::status)? {
+                        return Poll::Ready(Ok(Some(message)));
+                    }
+                    if let Some(chunk) = ready!(poll_chunk(body, cx))? {
+                        decoder.push(chunk);
+                        continue;
+                    }
+                    let trailers = ready!(body.poll_trailers(cx)).map_err(Error::transport)?;
+                    let status = Status::from_trailers(*http, trailers.as_ref());
+                    return Poll::Ready(ended(status).and_then(|end| {
+                        decoder.finish().map_err(Error::status)?;
+                        Ok(end)
+                    }));
+                }
+                State::Foreign(body, foreign) => {
+                    if let Some(chunk) = ready!(poll_chunk(body, cx))? {
+                        if foreign.push(&chunk) {
+                            continue;
+                        }
+                    }
+                    let State::Foreign(_, foreign) = std::mem::replace(&mut self.state, State::Over) else {
+                        continue;
+                    };
+                    return Poll::Ready(Err(Error::status(foreign.into_status())));
+                }
+                State::Over => return Poll::Ready(Err(Error::invalid("the stream was read after its end"))),
+            }
+        }
+    }
+}
+
+fn ended(status: Status) -> Result<Option<Bytes>, Error> {
+    if status.is_ok() {
+        Ok(None)
+    } else {
+        Err(Error::status(status))
+    }
+}
+
+/// The next piece of the body. Its room in the window is given back at once: what
+/// bounds a message is the decoder's limit, not the window.
+fn poll_chunk(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+    let Some(chunk) = ready!(body.poll_data(cx)) else {
+        return Poll::Ready(Ok(None));
+    };
+    let chunk = chunk.map_err(Error::transport)?;
+    let _ = body.flow_control().release_capacity(chunk.len());
+    Poll::Ready(Ok(Some(chunk)))
+}
+
+impl Error {
+    /// A call that ended with this status: the server's, or the one that stands
+    /// for what came instead.
+    pub(crate) fn status(status: Status) -> Error {
+        match status.origin {
+            Origin::Server => Error::answered(status.code, status.message),
+            origin => Error::new(status.code, origin, Delivery::Unknown, status.message),
+        }
+    }
+
+    /// A stream that HTTP/2 ended. Two ends prove that the server has not processed
+    /// it: a GOAWAY that names an earlier stream as the last, and REFUSED_STREAM
+    /// (RFC 9113, sections 6.8 and 8.7).
+    pub(crate) fn transport(error: h2::Error) -> Error {
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        let unprocessed = error.is_remote() && (error.is_go_away() || refused);
+        let delivery = if unprocessed {
+            Delivery::NotSent
+        } else {
+            Delivery::Unknown
+        };
+        let status = match error.reason() {
+            Some(reason) if error.is_reset() => Status::from_reset(reason.into()),
+            _ => Status::new(Code::Unavailable, Origin::Transport, "connection lost"),
+        };
+        Error::new(status.code, Origin::Transport, delivery, status.message).with_source(error)
+    }
+}

@@ -1,0 +1,213 @@
+//! A stream in both directions, as watches and keepalives use it. Its two halves
+//! are used apart: whoever waits to send must go on receiving.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use super::call::named;
+use super::channel::{Channel, Waiter};
+use super::clock;
+use super::connection::Route;
+use super::dial::Endpoint;
+use super::race::{Either, race};
+use super::response::Response;
+use crate::core::time::Instant;
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::wire::{self, Method};
+
+/// An open stream. Dropping both halves resets it.
+#[derive(Debug)]
+pub(crate) struct Duplex<Req, Resp> {
+    pub(crate) sender: Sender<Req>,
+    pub(crate) receiver: Receiver<Resp>,
+    /// The connection that carries the stream.
+    pub(crate) route: Route,
+}
+
+/// The half that sends. Dropped without [`Sender::close`], it leaves the stream
+/// open for as long as the receiver lives.
+pub(crate) struct Sender<Req> {
+    stream: SendStream<Bytes>,
+    endpoint: Arc<Endpoint>,
+    method: &'static Method,
+    request_bytes_max: usize,
+    request: PhantomData<fn(Req)>,
+}
+
+/// The half that receives.
+pub(crate) struct Receiver<Resp> {
+    response: Response,
+    endpoint: Arc<Endpoint>,
+    method: &'static Method,
+    message: PhantomData<fn() -> Resp>,
+}
+
+impl Channel {
+    /// Opens a stream on a live connection, for which it waits until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// `DeadlineExceeded` where no connection was to be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves no stream behind.
+    pub(crate) async fn duplex<Req, Resp>(
+        &self,
+        method: &'static Method,
+        deadline: Instant,
+    ) -> Result<Duplex<Req, Resp>, Error> {
+        let mut waiter = None;
+        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiter));
+        match race(opened, clock::sleep_until(deadline)).await {
+            Either::Left(duplex) => duplex,
+            Either::Right(()) => {
+                let message = "no connection before the deadline";
+                let error = Error::new(
+                    Code::DeadlineExceeded,
+                    Origin::Library,
+                    Delivery::NotSent,
+                    message,
+                );
+                Err(named(error.with_source(self.unreachable()), method, None))
+            }
+        }
+    }
+
+    fn poll_duplex<Req, Resp>(
+        &self,
+        method: &'static Method,
+        cx: &mut Context<'_>,
+        waiter: &mut Option<Waiter>,
+    ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
+        loop {
+            let mut route =
+                ready!(self.poll_route(cx, waiter)).map_err(|error| named(error, method, None))?;
+            let headers = self.streams().headers(None);
+            match self.open(&mut route, method, headers) {
+                Ok((response, stream)) => {
+                    let endpoint = route.endpoint.clone();
+                    let request_bytes_max = self.config().request_bytes_max;
+                    let response = Response::new(response, self.config().response_bytes_max);
+                    return Poll::Ready(Ok(Duplex {
+                        sender: Sender {
+                            stream,
+                            endpoint: endpoint.clone(),
+                            method,
+                            request_bytes_max,
+                            request: PhantomData,
+                        },
+                        receiver: Receiver {
+                            response,
+                            endpoint,
+                            method,
+                            message: PhantomData,
+                        },
+                        route,
+                    }));
+                }
+                Err(error) => self.lost(&route, error),
+            }
+        }
+    }
+}
+
+impl<Req: prost::Message> Sender<Req> {
+    /// Sends one message, once the server's window is open.
+    ///
+    /// # Errors
+    ///
+    /// The message is too large, or the stream is over; the receiver tells why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, it has sent nothing.
+    pub(crate) async fn send(&mut self, message: &Req) -> Result<(), Error> {
+        let frame = self.encode(message)?;
+        std::future::poll_fn(|cx| self.poll_ready(cx, frame.len())).await?;
+        self.push(frame)
+    }
+
+    /// As [`Sender::send`], for who polls. Pending, it has sent nothing.
+    pub(crate) fn poll_send(&mut self, message: &Req, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_ready(cx, message.encoded_len() + wire::HEADER_BYTES))?;
+        Poll::Ready(self.encode(message).and_then(|frame| self.push(frame)))
+    }
+
+    /// Waits until the window is open at all: h2 keeps what exceeds it, which is
+    /// less than one message.
+    fn poll_ready(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
+        self.stream.reserve_capacity(bytes);
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(self.name(Error::transport(error)))),
+                None => {
+                    let message = "the stream is over";
+                    let error = Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message);
+                    return Poll::Ready(Err(self.name(error)));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn encode(&self, message: &Req) -> Result<Bytes, Error> {
+        wire::encode(message, self.request_bytes_max).map_err(|status| {
+            let error = Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message);
+            self.name(error)
+        })
+    }
+
+    fn push(&mut self, frame: Bytes) -> Result<(), Error> {
+        let sent = self.stream.send_data(frame, false);
+        sent.map_err(|error| self.name(Error::transport(error)))
+    }
+
+    fn name(&self, error: Error) -> Error {
+        named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1)
+    }
+}
+
+impl<Resp: wire::Response> Receiver<Resp> {
+    /// The next message; `None` once the server has ended the stream well.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream is over. It is not to be asked again after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, it has taken no message.
+    pub(crate) async fn recv(&mut self) -> Result<Option<Resp>, Error> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Resp>, Error>> {
+        let message = ready!(self.response.poll_message(cx));
+        let message =
+            message.and_then(|message| message.map(wire::decode).transpose().map_err(Error::status));
+        Poll::Ready(
+            message.map_err(|error| {
+                named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1)
+            }),
+        )
+    }
+}
+
+impl<Req> fmt::Debug for Sender<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("method", &self.method.path).finish_non_exhaustive()
+    }
+}
+
+impl<Resp> fmt::Debug for Receiver<Resp> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("method", &self.method.path).finish_non_exhaustive()
+    }
+}

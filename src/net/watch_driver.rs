@@ -1,0 +1,523 @@
+//! Runs a client's watches: one task, one stream, `core::watch` for every decision.
+//!
+//! Readers and task meet in two places. A reader's wishes go through the [`Inbox`],
+//! which holds at most one create, one cancel and one progress request of each
+//! watch. What the server sends goes from the task straight into the [`Mailbox`]
+//! of its reader and wakes it: there is no third task in between.
+//!
+//! ```text
+//!   WatchReader ──Command──▶ Inbox ──▶ ┌─────────────┐ ──requests──▶ stream
+//!   WatchReader ◀─────────── Mailbox ◀─│ WatchDriver │ ◀─responses── stream
+//!                                      └─────────────┘
+//! ```
+//!
+//! The task starts with the first watch and keeps the stream open between watches,
+//! since a lock that is waited for now and then would pay a round trip for a new one
+//! each time. It ends once the client and its last reader are dropped.
+
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::channel::Channel;
+use super::connection::Route;
+use super::stream::{Duplex, Receiver, Sender};
+use crate::core::time::Instant;
+use crate::core::watch::{Action, Batch, Full, Queue, WATCHES_MAX, WatchEnd, WatchKey, Watches};
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::types::{Revision, WatchId};
+use crate::wire::method;
+
+/// A stream that always has something to read gives way now and then, so that the
+/// readers it woke can run.
+const STEPS_BEFORE_YIELD: u32 = 64;
+
+/// All watches of one client. Costs nothing until the first one.
+#[derive(Debug)]
+pub(crate) struct WatchStream {
+    channel: Channel,
+    inbox: Arc<Inbox>,
+}
+
+impl WatchStream {
+    pub(crate) fn new(channel: Channel) -> Arc<WatchStream> {
+        let inbox = Arc::new(Inbox::default());
+        Arc::new(WatchStream { channel, inbox })
+    }
+
+    /// Asks for a watch. Must be called on a tokio runtime.
+    pub(crate) fn create(self: &Arc<Self>, request: WatchCreateRequest, buffer_bytes: usize) -> WatchReader {
+        let start = Revision(request.start_revision).max(Revision::ZERO);
+        let mailbox = Arc::new(Mailbox::new(buffer_bytes));
+        let (key, starts) = self.inbox.create(request, buffer_bytes, &mailbox);
+        if starts {
+            tokio::spawn(WatchDriver::new(self).run());
+        }
+        WatchReader {
+            key,
+            start,
+            mailbox,
+            stream: Arc::clone(self),
+            canceled: false,
+        }
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// The reading end of one watch. Dropping it cancels the watch.
+#[derive(Debug)]
+pub(crate) struct WatchReader {
+    key: WatchKey,
+    start: Revision,
+    mailbox: Arc<Mailbox>,
+    stream: Arc<WatchStream>,
+    canceled: bool,
+}
+
+/// What the server said when it created a watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Created {
+    pub(crate) id: WatchId,
+    pub(crate) revision: Revision,
+    pub(crate) route: Route,
+}
+
+impl WatchReader {
+    /// Waits for the server's `created`.
+    pub(crate) fn poll_created(&mut self, cx: &mut Context<'_>) -> Poll<Result<Created, WatchEnd>> {
+        self.mailbox.poll(cx, |state| match (&state.created, state.queue.end()) {
+            (Some(created), _) => Some(Ok(created.clone())),
+            (None, Some(end)) => Some(Err(end.clone())),
+            (None, None) => None,
+        })
+    }
+
+    /// Waits for the next batch, or for the end, which is the same from then on.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, WatchEnd>> {
+        self.mailbox.poll(cx, |state| match state.queue.pop() {
+            Some(batch) => Some(Ok(batch)),
+            None => state.queue.end().cloned().map(Err),
+        })
+    }
+
+    /// Asks the server how far the watches of this stream have come.
+    pub(crate) fn request_progress(&self) {
+        let mut state = self.mailbox.lock();
+        if state.queue.end().is_none() && !std::mem::replace(&mut state.progress_is_queued, true) {
+            drop(state);
+            self.stream.inbox.push(Command::Progress(self.key, Arc::clone(&self.mailbox)));
+        }
+    }
+
+    /// Gives the watch up, if it has not ended by itself.
+    pub(crate) fn cancel(&mut self) {
+        let ended = self.mailbox.lock().queue.end().is_some();
+        if !ended && !std::mem::replace(&mut self.canceled, true) {
+            self.stream.inbox.push(Command::Cancel(self.key));
+        }
+    }
+
+    /// The end of a watch that the server did not create in time.
+    pub(crate) fn too_late(&self) -> WatchEnd {
+        let message = "the watch was not created before the deadline";
+        let error = Error::new(
+            Code::DeadlineExceeded,
+            Origin::Library,
+            Delivery::Unknown,
+            message,
+        );
+        let error = match self.stream.channel.is_connected() {
+            true => error,
+            false => error.with_source(self.stream.channel.unreachable()),
+        };
+        WatchEnd::disconnected(&Arc::new(error), self.start)
+    }
+}
+
+impl Drop for WatchReader {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// What a reader wants of the task.
+#[derive(Debug)]
+enum Command {
+    Create {
+        key: WatchKey,
+        request: WatchCreateRequest,
+        buffer_bytes: usize,
+        mailbox: Arc<Mailbox>,
+    },
+    Cancel(WatchKey),
+    Progress(WatchKey, Arc<Mailbox>),
+}
+
+/// From the readers to the task.
+#[derive(Debug, Default)]
+struct Inbox(Mutex<InboxState>);
+
+#[derive(Debug, Default)]
+struct InboxState {
+    commands: VecDeque<Command>,
+    /// How many of them are creates: bounded, and with them everything else is.
+    creates: usize,
+    key_last: u64,
+    driver_runs: bool,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// The client and all its readers are gone.
+struct Gone;
+
+impl Inbox {
+    /// Queues a create; says whether the caller has to start the task.
+    fn create(
+        &self,
+        request: WatchCreateRequest,
+        buffer_bytes: usize,
+        mailbox: &Arc<Mailbox>,
+    ) -> (WatchKey, bool) {
+        let mut state = self.lock();
+        state.key_last += 1;
+        let key = WatchKey(state.key_last);
+        if state.creates >= WATCHES_MAX {
+            drop(state);
+            mailbox.finish(WatchEnd::too_many());
+            return (key, false);
+        }
+        state.creates += 1;
+        state.commands.push_back(Command::Create {
+            key,
+            request,
+            buffer_bytes,
+            mailbox: Arc::clone(mailbox),
+        });
+        let starts = !std::mem::replace(&mut state.driver_runs, true);
+        wake(state);
+        (key, starts)
+    }
+
+    fn push(&self, command: Command) {
+        let mut state = self.lock();
+        // Without a task there is no watch that the command could mean.
+        if state.driver_runs {
+            state.commands.push_back(command);
+            wake(state);
+        }
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        wake(state);
+    }
+
+    /// Moves what is queued into the empty `commands`, whose storage takes its place.
+    fn poll(&self, cx: &mut Context<'_>, commands: &mut VecDeque<Command>) -> Poll<Result<(), Gone>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Poll::Ready(Err(Gone));
+        }
+        if state.commands.is_empty() {
+            register(&mut state.waker, cx);
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut state.commands, commands);
+        state.creates = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The task is over, whatever the reason: who is still in the queue must not wait for it.
+    fn driver_ended(&self) -> VecDeque<Command> {
+        let mut state = self.lock();
+        state.driver_runs = false;
+        state.creates = 0;
+        state.waker = None;
+        std::mem::take(&mut state.commands)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
+        // Nothing that runs under the lock leaves the state half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, InboxState>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+/// From the task to one reader.
+#[derive(Debug)]
+struct Mailbox(Mutex<MailboxState>);
+
+#[derive(Debug)]
+struct MailboxState {
+    created: Option<Created>,
+    queue: Queue,
+    progress_is_queued: bool,
+    waker: Option<Waker>,
+}
+
+impl Mailbox {
+    fn new(buffer_bytes: usize) -> Mailbox {
+        Mailbox(Mutex::new(MailboxState {
+            created: None,
+            queue: Queue::new(buffer_bytes),
+            progress_is_queued: false,
+            waker: None,
+        }))
+    }
+
+    fn finish(&self, end: WatchEnd) {
+        self.change(|state| state.queue.finish(end));
+    }
+
+    /// Changes the state, then wakes the reader: after the lock, so that it does not wait for it.
+    fn change<T>(&self, change: impl FnOnce(&mut MailboxState) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    fn poll<T>(&self, cx: &mut Context<'_>, read: impl FnOnce(&mut MailboxState) -> Option<T>) -> Poll<T> {
+        let mut state = self.lock();
+        match read(&mut state) {
+            Some(value) => Poll::Ready(value),
+            None => {
+                register(&mut state.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MailboxState> {
+        // Nothing that runs under the lock leaves the state half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task.
+struct WatchDriver {
+    channel: Channel,
+    inbox: Arc<Inbox>,
+    watches: Watches<Arc<Mailbox>>,
+    commands: VecDeque<Command>,
+}
+
+impl WatchDriver {
+    fn new(stream: &WatchStream) -> WatchDriver {
+        WatchDriver {
+            channel: stream.channel.clone(),
+            inbox: Arc::clone(&stream.inbox),
+            watches: Watches::new(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        while let Ok(duplex) = self.open().await {
+            if let Err(Gone) = self.serve(duplex).await {
+                return;
+            }
+        }
+    }
+
+    /// Opens a stream as soon as a watch wants one.
+    async fn open(&mut self) -> Result<Duplex<WatchRequest, WatchResponse>, Gone> {
+        loop {
+            while !self.watches.needs_stream() {
+                poll_fn(|cx| self.inbox.poll(cx, &mut self.commands)).await?;
+                self.obey();
+            }
+            let channel = self.channel.clone();
+            // Each reader has a deadline of its own, and takes its wish back when it is over.
+            let mut duplex = pin!(channel.duplex(&method::watch::WATCH, Instant(u64::MAX)));
+            while self.watches.needs_stream() {
+                let opened = poll_fn(|cx| match duplex.as_mut().poll(cx) {
+                    Poll::Ready(duplex) => Poll::Ready(Ok(Some(duplex))),
+                    Poll::Pending => self.inbox.poll(cx, &mut self.commands).map_ok(|()| None),
+                });
+                match opened.await? {
+                    Some(Ok(duplex)) => return Ok(duplex),
+                    Some(Err(error)) => {
+                        self.watches.handle_unreachable(&Arc::new(error));
+                        self.act(None);
+                    }
+                    None => self.obey(),
+                }
+            }
+        }
+    }
+
+    /// Runs the stream until it is over.
+    async fn serve(&mut self, duplex: Duplex<WatchRequest, WatchResponse>) -> Result<(), Gone> {
+        let Duplex {
+            mut sender,
+            mut receiver,
+            route,
+        } = duplex;
+        let mut request = None;
+        let mut steps = 0;
+        loop {
+            if request.is_none() {
+                request = self.watches.poll_request();
+            }
+            let step = self.step(&mut sender, &mut receiver, request.as_ref()).await?;
+            if matches!(step.sent, Some(Ok(()))) {
+                request = None;
+            }
+            match step.received {
+                Some(Ok(Some(response))) => self.watches.handle_response(response),
+                Some(Ok(None)) => self.watches.handle_disconnect(&Arc::new(ended_by_server())),
+                Some(Err(error)) => self.watches.handle_disconnect(&Arc::new(error)),
+                None => {
+                    // What the server sent before it stopped reading comes first.
+                    if let Some(Err(error)) = step.sent {
+                        self.watches.handle_disconnect(&Arc::new(error));
+                    }
+                }
+            }
+            let stream = self.act(Some(&route));
+            // Also what came together with the end of the stream: it is for the next one.
+            self.obey();
+            if stream == Stream::Over {
+                return Ok(());
+            }
+            steps += 1;
+            if steps % STEPS_BEFORE_YIELD == 0 {
+                steps = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until there is something to do. Sends, receives and takes commands at
+    /// once: a server that reads no more must not keep its events from being read.
+    async fn step(
+        &mut self,
+        sender: &mut Sender<WatchRequest>,
+        receiver: &mut Receiver<WatchResponse>,
+        request: Option<&WatchRequest>,
+    ) -> Result<Step, Gone> {
+        let mut send = pin!(async {
+            match request {
+                Some(request) => sender.send(request).await,
+                None => pending().await,
+            }
+        });
+        let mut receive = pin!(receiver.recv());
+        poll_fn(|cx| {
+            let commands = self.inbox.poll(cx, &mut self.commands)?;
+            let received = ready(receive.as_mut().poll(cx));
+            let sent = ready(send.as_mut().poll(cx));
+            if commands.is_pending() && received.is_none() && sent.is_none() {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(Step { received, sent }))
+        })
+        .await
+    }
+
+    /// Hands the readers' wishes to the machine.
+    fn obey(&mut self) {
+        while let Some(command) = self.commands.pop_front() {
+            match command {
+                Command::Create {
+                    key,
+                    request,
+                    buffer_bytes,
+                    mailbox,
+                } => {
+                    self.watches.handle_create(key, request, buffer_bytes, mailbox);
+                }
+                Command::Cancel(key) => self.watches.handle_cancel(key),
+                Command::Progress(key, mailbox) => {
+                    mailbox.lock().progress_is_queued = false;
+                    self.watches.handle_progress_request(key);
+                }
+            }
+        }
+        self.act(None);
+    }
+
+    /// Does what the machine says.
+    fn act(&mut self, route: Option<&Route>) -> Stream {
+        let mut stream = Stream::Open;
+        while let Some(action) = self.watches.poll_action() {
+            match action {
+                Action::Created { reader, id, revision } => {
+                    let route = route.cloned();
+                    reader.change(|state| state.created = route.map(|route| Created { id, revision, route }));
+                }
+                Action::Deliver { key, reader, batch } => {
+                    if let Err(Full) = reader.change(|state| state.queue.push(batch)) {
+                        self.watches.handle_refused(key);
+                    }
+                }
+                Action::End { reader, end } => reader.finish(end),
+                Action::Close => stream = Stream::Over,
+            }
+        }
+        stream
+    }
+}
+
+/// On the way out, and where the runtime drops the task: no reader waits for ever.
+impl Drop for WatchDriver {
+    fn drop(&mut self) {
+        self.commands.extend(self.inbox.driver_ended());
+        self.obey();
+        self.watches.handle_shutdown();
+        self.act(None);
+    }
+}
+
+/// What happened in one step; commands are in their queue.
+struct Step {
+    received: Option<Result<Option<WatchResponse>, Error>>,
+    sent: Option<Result<(), Error>>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stream {
+    Open,
+    Over,
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn ended_by_server() -> Error {
+    let message = "the server ended the watch stream";
+    Error::new(Code::Unavailable, Origin::Server, Delivery::Unknown, message)
+}

@@ -1,0 +1,10 @@
+//! One body of tests for the client's API. It runs on whatever etcd the
+//! environment names (`TENURE_ETCD_LINE`), or on the server in memory
+//! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
+//! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
+
+mod kv;
+mod lease;
+mod support;
+mod txn;
+mod watch;

@@ -1,0 +1,172 @@
+//! What every API test needs: a runtime, a client, and keys of its own.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, ready};
+
+use tenure::{Client, Config, Dialing, Endpoint, Io};
+use tenure_testserver::Server;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Runs a test's body on the runtime that the environment asks for.
+pub(crate) fn run<T>(body: impl Future<Output = T>) -> T {
+    let mut builder = match std::env::var("TENURE_TEST_RUNTIME").as_deref() {
+        Ok("current_thread") => tokio::runtime::Builder::new_current_thread(),
+        Ok(other) => panic!("no such runtime: {other}"),
+        Err(_) => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().expect("a runtime").block_on(body)
+}
+
+/// The endpoints of the server that this process's tests share.
+pub(crate) fn endpoints() -> Vec<String> {
+    if is_embedded() {
+        return vec![embedded_endpoint().to_owned()];
+    }
+    tenure_etcd::shared().endpoints()
+}
+
+/// Whether the tests run on the server in memory instead of a real etcd.
+pub(crate) fn is_embedded() -> bool {
+    match std::env::var("TENURE_TEST_SERVER").as_deref() {
+        Ok("embedded") => true,
+        Ok(other) => panic!("no such server: {other}"),
+        Err(_) => false,
+    }
+}
+
+/// The server in memory, on a thread of its own: tests come and go with their runtimes.
+fn embedded_endpoint() -> &'static str {
+    static ENDPOINT: OnceLock<String> = OnceLock::new();
+    ENDPOINT.get_or_init(|| {
+        let (started, endpoint) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async move {
+                let server = Server::start().await.expect("a free port");
+                started.send(server.endpoint().to_owned()).expect("a test waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        endpoint.recv().expect("the server in memory starts")
+    })
+}
+
+pub(crate) async fn client() -> Client {
+    Client::connect(endpoints()).await.expect("a client of the shared server")
+}
+
+/// What was sent over a client's connections: requests are HEADERS frames,
+/// messages are DATA frames with something in them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    requests: Arc<AtomicUsize>,
+    messages: Arc<AtomicUsize>,
+}
+
+impl Sent {
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn messages(&self) -> usize {
+        self.messages.load(Ordering::SeqCst)
+    }
+}
+
+/// A client whose requests are counted on the wire.
+pub(crate) async fn counted_client() -> (Client, Sent) {
+    let sent = Sent::default();
+    let counters = sent.clone();
+    let dial = move |endpoint: &Endpoint| -> Dialing {
+        let (host, port) = (endpoint.host().to_owned(), endpoint.port());
+        let sent = counters.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(Counted {
+                stream,
+                sent,
+                frames: Frames::default(),
+            }) as Box<dyn Io>)
+        })
+    };
+    let client = Client::connect_over(dial, endpoints(), Config::default()).await;
+    (client.expect("a client of the shared server"), sent)
+}
+
+struct Counted {
+    stream: TcpStream,
+    sent: Sent,
+    frames: Frames,
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let this = &mut *self;
+        this.frames.read(&bytes[..written], &this.sent);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+/// Reads the frame headers of RFC 9113 section 4.1 out of the bytes that leave.
+#[derive(Default)]
+struct Frames {
+    preface: usize,
+    header: Vec<u8>,
+    payload: usize,
+}
+
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEADER_BYTES: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+impl Frames {
+    fn read(&mut self, mut bytes: &[u8], sent: &Sent) {
+        let preface = bytes.len().min(PREFACE_BYTES - self.preface);
+        self.preface += preface;
+        bytes = &bytes[preface..];
+        while !bytes.is_empty() {
+            let skipped = bytes.len().min(self.payload);
+            self.payload -= skipped;
+            bytes = &bytes[skipped..];
+            let wanted = bytes.len().min(FRAME_HEADER_BYTES - self.header.len());
+            self.header.extend_from_slice(&bytes[..wanted]);
+            bytes = &bytes[wanted..];
+            if self.header.len() == FRAME_HEADER_BYTES {
+                self.payload =
+                    u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]]) as usize;
+                match self.header[3] {
+                    HEADERS => sent.requests.fetch_add(1, Ordering::SeqCst),
+                    DATA if self.payload > 0 => sent.messages.fetch_add(1, Ordering::SeqCst),
+                    _ => 0,
+                };
+                self.header.clear();
+            }
+        }
+    }
+}

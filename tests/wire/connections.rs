@@ -1,0 +1,153 @@
+//! Connections that end, and the ones that follow them.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
+use std::time::Duration;
+
+use tenure::pb::etcdserverpb::PutResponse;
+use tenure::{Client, Config, Delivery, Dialing, Endpoint, Io};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use crate::peer::{answer, serve};
+
+/// A bound for what has to happen at last; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client that dials pipes, and the other ends of them.
+fn dialled() -> (impl Future<Output = Client>, mpsc::Receiver<DuplexStream>) {
+    let (dialled, pipes) = mpsc::channel(16);
+    let dial = move |_: &Endpoint| -> Dialing {
+        let dialled = dialled.clone();
+        Box::pin(async move {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            dialled.send(theirs).await.map_err(std::io::Error::other)?;
+            Ok(Box::new(ours) as Box<dyn Io>)
+        })
+    };
+    let connect = Client::connect_over(dial, ["http://pipe"], Config::default());
+    (async { connect.await.expect("a pipe") }, pipes)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_went_away_gracefully_is_dialled_anew_while_a_stream_is_open() {
+    let (client, mut pipes) = dialled();
+    let client = client.await;
+    let mut first = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let hanging = tokio::spawn({
+        let client = client.clone();
+        async move { client.put("key", "held").timeout(PATIENCE).await }
+    });
+    let (_request, mut held) = first.accept().await.unwrap().unwrap();
+    first.graceful_shutdown();
+    serve(first, |_| async {
+        panic!("a new stream on a connection that went away")
+    });
+
+    let second = tokio::spawn(async move {
+        let server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+        serve(server, |(_request, mut respond)| async move {
+            answer(&mut respond, &PutResponse::default());
+        });
+        pipes
+    });
+    let put = async {
+        // Until the client has heard of it, a put may still run into the old one.
+        while client.put("key", "value").timeout(Duration::from_millis(100)).await.is_err() {}
+    };
+    tokio::time::timeout(PATIENCE, put).await.expect("another connection");
+    let _pipes = second.await.unwrap();
+    answer(&mut held, &PutResponse::default());
+    hanging.await.unwrap().expect("the open stream is served to its end");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_at_once_is_not_dialled_in_a_loop() {
+    let dials = Arc::new(Mutex::new(0));
+    let counted = dials.clone();
+    let dial = move |_: &Endpoint| -> Dialing {
+        *counted.lock().unwrap() += 1;
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            drop(theirs);
+        });
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
+    };
+    let client = Client::connect_over(dial, ["http://pipe"], Config::default()).await;
+    let client = client.expect("a connection, for the moment");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client
+        .put("key", "value")
+        .timeout(Duration::from_millis(1))
+        .await
+        .expect_err("nobody is there");
+    let dials = *dials.lock().unwrap();
+    assert!((2..40).contains(&dials), "{dials} dials in half a second");
+}
+
+#[tokio::test]
+async fn the_last_handle_closes_the_connection() {
+    let (client, mut pipes) = dialled();
+    let client = client.await;
+    let mut server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let put = tokio::spawn({
+        let client = client.clone();
+        async move { client.put("key", "value").await }
+    });
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    answer(&mut respond, &PutResponse::default());
+    drop(client);
+    let end = tokio::time::timeout(PATIENCE, server.accept()).await.expect("the end");
+    assert!(end.is_none_or(|asked| asked.is_err()), "another request");
+    let _ = put.await;
+}
+
+#[tokio::test]
+async fn a_call_that_the_server_took_before_it_hung_up_is_of_unknown_fate() {
+    let (client, mut pipes) = dialled();
+    let client = client.await;
+    let mut server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let put = tokio::spawn(async move { client.put("key", "value").timeout(PATIENCE).await });
+    let taken = server.accept().await.unwrap().unwrap();
+    server.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    while let Some(Ok(asked)) = server.accept().await {
+        drop(asked);
+    }
+    drop((server, taken));
+    let error = put.await.unwrap().unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown, "{error}");
+}
+
+#[tokio::test]
+async fn a_call_that_was_dropped_while_it_waited_leaves_no_waker_behind() {
+    struct Unheard;
+    impl Wake for Unheard {
+        fn wake(self: Arc<Self>) {}
+    }
+    let up = AtomicBool::new(true);
+    let (dialled, mut pipes) = mpsc::channel(1);
+    let dial = move |_: &Endpoint| -> Dialing {
+        if !up.swap(false, Ordering::SeqCst) {
+            return Box::pin(std::future::pending());
+        }
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        dialled.try_send(theirs).unwrap();
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
+    };
+    let config = Config::default().connect_timeout(PATIENCE);
+    let client = Client::connect_over(dial, ["http://pipe"], config).await.unwrap();
+    drop(pipes.recv().await);
+    let wait = Duration::from_millis(100);
+    client.put("key", "value").timeout(wait).await.expect_err("the pipe is closed");
+    let wakers: Vec<_> = (0..1000).map(|_| Arc::new(Unheard)).collect();
+    for waker in &wakers {
+        let mut call = pin!(client.put("key", "value").into_future());
+        let polled = call.as_mut().poll(&mut Context::from_waker(&waker.clone().into()));
+        assert!(polled.is_pending(), "{polled:?}");
+    }
+    let kept = wakers.iter().filter(|waker| Arc::strong_count(waker) > 1).count();
+    assert_eq!(kept, 0, "wakers of dropped calls");
+}

@@ -1,0 +1,14 @@
+//! The client against scripted peers on an in-memory pipe: deadlines, resets,
+//! bursts, and what a server may send that is not what it should.
+
+mod answers;
+mod bursts;
+mod connections;
+mod deadlines;
+mod dials;
+mod keepalive;
+mod leases;
+mod peer;
+mod raw;
+mod settings;
+mod watch;

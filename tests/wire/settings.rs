@@ -1,0 +1,242 @@
+//! What a client tells a server beside its messages: HTTP/2 settings and headers;
+//! and what the ends of connections and streams prove.
+
+use std::error::Error as _;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::Builder;
+use http::HeaderMap;
+use tenure::core::lease::valid_until;
+use tenure::core::time::Instant;
+use tenure::pb::etcdserverpb::{LeaseGrantResponse, PutResponse, RangeResponse};
+use tenure::{Client, Code, Config, Delivery, Error, LeaseId, Origin};
+use tokio::sync::mpsc;
+
+use crate::peer::{answer, patiently, pipe, serve, server};
+use crate::raw::{GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
+
+const DEFAULT_WINDOW_BYTES: u32 = 65_535;
+
+#[tokio::test]
+async fn the_settings_are_no_push_short_headers_and_the_configured_windows() {
+    let config = Config::default().stream_window_bytes(777_777).connection_window_bytes(3_333_333);
+    let (_client, theirs) = pipe(config).await;
+    let mut raw = Raw::accept(theirs).await;
+    let settings = raw.next(SETTINGS).await.payload;
+    let value = |identifier: u16| {
+        let setting = settings.chunks(6).find(|setting| setting[..2] == identifier.to_be_bytes());
+        setting.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    };
+    assert_eq!(value(0x2), Some(0), "ENABLE_PUSH");
+    assert_eq!(value(0x4), Some(777_777), "INITIAL_WINDOW_SIZE");
+    assert_eq!(value(0x6), Some(16_384), "MAX_HEADER_LIST_SIZE");
+    let update = raw.next(WINDOW_UPDATE).await;
+    assert_eq!(update.stream, 0);
+    assert_eq!(update.payload, (3_333_333 - DEFAULT_WINDOW_BYTES).to_be_bytes());
+}
+
+/// h2 remembers 50 of them by itself.
+#[tokio::test]
+async fn late_answers_on_streams_that_were_reset_do_not_cost_the_connection() {
+    const CALLS: usize = 1000;
+    // Together more than a connection survives on streams that are forgotten.
+    const LATE_FRAMES: usize = 20;
+    let (client, theirs) = pipe(Config::default()).await;
+    let mut raw = Raw::accept(theirs).await;
+    let calls: Vec<_> = (0..CALLS).map(|_| put(&client)).collect();
+    let mut streams = Vec::new();
+    for _ in 0..CALLS {
+        streams.push(raw.next(HEADERS).await.stream);
+    }
+    calls.iter().for_each(|call| call.abort());
+    for _ in 0..CALLS {
+        raw.next(RST_STREAM).await;
+    }
+    for _ in 0..LATE_FRAMES {
+        for stream in &streams {
+            raw.end(*stream, "0").await;
+        }
+    }
+    answered(&mut raw, &client).await;
+}
+
+/// h2 by itself hangs up at the 1024th such stream.
+#[tokio::test]
+async fn late_answers_on_many_streams_that_are_forgotten_are_survived() {
+    const CALLS: usize = 2000;
+    let (client, theirs) = pipe(Config::default()).await;
+    let mut raw = Raw::accept(theirs).await;
+    let mut ended = Vec::new();
+    for _ in 0..CALLS {
+        ended.push(answered(&mut raw, &client).await);
+    }
+    for stream in ended {
+        raw.end(stream, "0").await;
+        assert_eq!(raw.next(RST_STREAM).await.stream, stream);
+    }
+    answered(&mut raw, &client).await;
+}
+
+/// The connection lives: a put is answered on it. Its stream.
+async fn answered(raw: &mut Raw, client: &Client) -> u32 {
+    let put = put(client);
+    let stream = raw.next(HEADERS).await.stream;
+    raw.end(stream, "5").await;
+    let error = patiently("an answer", put).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::NotFound, "{error}");
+    stream
+}
+
+fn put(client: &Client) -> tokio::task::JoinHandle<Result<PutResponse, Error>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.put("key", "value").await })
+}
+
+/// The end of a put on stream 1 when the server goes away, naming `last`.
+async fn put_ended_by_a_goaway(last: u32, reason: Reason) -> Error {
+    let (client, theirs) = pipe(Config::default()).await;
+    let mut raw = Raw::accept(theirs).await;
+    let put = put(&client);
+    assert_eq!(raw.next(HEADERS).await.stream, 1);
+    raw.go_away(last, reason.into()).await;
+    drop(raw);
+    patiently("the end", put).await.unwrap().unwrap_err()
+}
+
+#[tokio::test]
+async fn a_goaway_that_names_an_earlier_stream_proves_that_the_call_was_not_processed() {
+    for reason in [Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
+        let error = put_ended_by_a_goaway(0, reason).await;
+        assert_eq!(
+            (error.code(), error.origin()),
+            (Code::Unavailable, Origin::Transport),
+            "{error}"
+        );
+        assert_eq!(error.delivery(), Delivery::NotSent, "{error}");
+        assert!(!error.may_be_applied());
+    }
+}
+
+#[tokio::test]
+async fn a_goaway_that_names_the_calls_own_stream_proves_nothing() {
+    for reason in [Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
+        let error = put_ended_by_a_goaway(1, reason).await;
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert_eq!(error.delivery(), Delivery::Unknown, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_goaway_of_our_own_making_proves_nothing() {
+    let (client, theirs) = pipe(Config::default()).await;
+    let mut raw = Raw::accept(theirs).await;
+    let put = put(&client);
+    raw.next(HEADERS).await;
+    // A WINDOW_UPDATE of nothing, on the connection, is a breach (RFC 9113, 6.9).
+    raw.send(WINDOW_UPDATE, 0, 0, &0_u32.to_be_bytes()).await;
+    raw.next(GOAWAY).await;
+    let error = patiently("the end", put).await.unwrap().unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown, "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_cancels_at_the_deadline_has_met_the_deadline() {
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    let (client, server) = server(Config::default(), &Builder::new()).await;
+    let (cancel, mut canceled) = mpsc::channel(1);
+    serve(server, move |(_request, mut respond)| {
+        let cancel = cancel.clone();
+        async move {
+            respond.send_reset(Reason::CANCEL);
+            cancel.send(()).await.unwrap();
+        }
+    });
+    let mut call = pin!(client.put("key", "value").timeout(TIMEOUT).into_future());
+    let sent = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+    assert!(sent, "there is no answer yet");
+    patiently("the request", canceled.recv()).await.unwrap();
+    // Nobody looks at the call until both have come: the reset, and the deadline.
+    tokio::time::sleep(TIMEOUT * 2).await;
+    let error = call.await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(error.is_timeout() && error.may_be_applied());
+    assert!(error.source().is_some(), "the reset is the cause");
+}
+
+/// The headers of one put and of one keepalive stream.
+async fn headers(config: Config) -> (HeaderMap, HeaderMap) {
+    let (client, server) = server(config, &Builder::new()).await;
+    let (saw, mut seen) = mpsc::unbounded_channel();
+    serve(server, move |(request, mut respond)| {
+        saw.send(request.headers().clone()).unwrap();
+        async move { answer(&mut respond, &PutResponse::default()) }
+    });
+    client.put("key", "value").await.unwrap();
+    let put = patiently("a put", seen.recv()).await.unwrap();
+    // Only what was asked matters: the answer is that of a lease that is not there.
+    let _ = client.lease_keep_alive_once(LeaseId(7)).await;
+    let renewal = patiently("a stream", seen.recv()).await.unwrap();
+    let _ = client.watch("key").await;
+    let watch = patiently("a stream", seen.recv()).await.unwrap();
+    assert_eq!(renewal.get("hasleader"), watch.get("hasleader"));
+    (put, watch)
+}
+
+#[tokio::test]
+async fn streams_demand_a_leader_and_calls_do_not() {
+    let (call, stream) = headers(Config::default()).await;
+    assert_eq!(call.get("hasleader"), None);
+    assert_eq!(stream.get("hasleader").unwrap(), "true");
+}
+
+#[tokio::test]
+async fn streams_do_without_a_leader_where_the_user_says_so() {
+    let (call, stream) = headers(Config::default().require_leader(false)).await;
+    assert_eq!((call.get("hasleader"), stream.get("hasleader")), (None, None));
+}
+
+#[tokio::test]
+async fn the_timeout_is_told_on_request_only() {
+    let (call, stream) = headers(Config::default()).await;
+    assert_eq!(
+        (call.get("grpc-timeout"), stream.get("grpc-timeout")),
+        (None, None)
+    );
+    let config = Config::default().call_timeout(Duration::from_secs(7)).send_timeout_header(true);
+    let (call, stream) = headers(config).await;
+    let timeout = call.get("grpc-timeout").unwrap().to_str().unwrap();
+    let micros: u64 = timeout.strip_suffix('u').expect("microseconds").parse().unwrap();
+    assert!((1..=7_000_000).contains(&micros), "{timeout}");
+    assert_eq!(stream.get("grpc-timeout"), None);
+}
+
+#[tokio::test]
+async fn a_lease_counts_from_the_sending_of_its_grant() {
+    const TTL: Duration = Duration::from_secs(5);
+    const DELAY: Duration = Duration::from_millis(300);
+    let (client, server) = server(Config::default(), &Builder::new()).await;
+    serve(server, |(_request, mut respond)| async move {
+        tokio::time::sleep(DELAY).await;
+        let granted = LeaseGrantResponse {
+            id: 7,
+            ttl: 5,
+            ..LeaseGrantResponse::default()
+        };
+        answer(&mut respond, &granted);
+    });
+    let lease = client.lease(TTL).await.unwrap();
+    let whole = valid_until(Instant::default(), TTL).saturating_since(Instant::default());
+    assert!(lease.valid_for() <= whole - DELAY, "{lease:?} of {whole:?}");
+}
+
+/// Each costs two bytes on the wire and a hundred in memory.
+#[tokio::test]
+async fn an_answer_of_very_many_empty_entries_is_refused() {
+    let body = Bytes::from([0x12, 0x00].repeat(100_000));
+    let status = tenure::wire::decode::<RangeResponse>(body).unwrap_err();
+    assert_eq!(status.code, Code::ResourceExhausted);
+}
