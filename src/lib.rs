@@ -1,8 +1,55 @@
 //! An etcd v3 client on raw HTTP/2, and a fast, correct distributed lock on top.
+//!
+//! A [`Client`] is a cheap clone over one HTTP/2 connection for each endpoint. Its
+//! calls are builders that are awaited directly. A [`Session`] is a lease that is
+//! kept alive; a [`Mutex`] made from it is a fair lock among all processes that
+//! use the same etcd, and its [`Guard`] carries a fencing [`Token`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tenure::Error> {
+//! use tenure::{Client, Op};
+//!
+//! let client = Client::connect(["http://127.0.0.1:2379"]).await?;
+//! client.put("greeting", "hello").await?;
+//!
+//! let session = client.session().await?;
+//! let guard = session.mutex("jobs/nightly").lock().await?;
+//! println!("holding it with token {}", guard.token());
+//!
+//! // Written only if the lock is still ours in etcd itself.
+//! let done = client.txn().when(guard.fence()).then(Op::put("result", "42")).await?;
+//! assert!(done.succeeded);
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. It says whose fault it is, what etcd said, which
+//! endpoint was asked, and whether a write may have been applied: such a write of
+//! yours is never sent again by this crate.
+//!
+//! # Cancel safety
+//!
+//! Every future may be dropped at any await. A call that is dropped resets its
+//! stream; what it asked for may have happened. A lock that is dropped while it is
+//! being acquired or released is given back in the background.
+//!
+//! # Runtime
+//!
+//! tokio, with IO and time enabled; one thread is enough. Dropping the last handle
+//! ends the tasks behind it.
+//!
+//! # What this is not
+//!
+//! No client for etcd v2, no other runtime than tokio, no general gRPC client, and
+//! no substitute for the fence: no lock can protect a resource that knows no token.
 
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod concurrency;
 pub mod config;
 pub mod error;
 mod net;
@@ -17,6 +64,12 @@ pub use client::{
     Batch, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route, Txn, Watch,
     WatchEnd,
 };
+pub use concurrency::{Guard, Mutex, Session, Token};
 pub use config::Config;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
 pub use types::{KeyRange, LeaseId, Revision, WatchId};
+
+/// The examples of the front page compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,7 @@
 
 mod kv;
 mod lease;
+mod lock;
 mod support;
 mod txn;
 mod watch;

@@ -8,6 +8,7 @@ mod deadlines;
 mod dials;
 mod keepalive;
 mod leases;
+mod lock;
 mod peer;
 mod raw;
 mod settings;

@@ -1,0 +1,126 @@
+//! A lock that is held.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::releaser;
+use super::seat::Seat;
+use super::session::Session;
+use super::token::Token;
+use crate::client::{Compare, LeaseEnd};
+use crate::error::{Code, Delivery, Error, Origin};
+
+/// The proof that a lock is held. Owned: it can go to another task or thread.
+///
+/// Dropping it gives the lock back in the background; the drop itself neither
+/// allocates nor starts a task. [`Guard::release`] does it now and says how it went.
+///
+/// # Guarantees
+///
+/// What is said of [`Mutex`](super::Mutex) and [`Session`] holds. A guard's
+/// validity is its session's: that somebody deleted the lock's key by hand is
+/// seen by [`Guard::fence`] and by [`Guard::release`] only.
+#[must_use = "a lock is given back when its guard is dropped"]
+pub struct Guard {
+    seat: Seat,
+    token: Token,
+}
+
+impl Guard {
+    pub(super) fn new(seat: Seat, token: Token) -> Guard {
+        Guard { seat, token }
+    }
+
+    /// The fencing token of this grant.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The key of this lock in etcd.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.seat.slot().place().key
+    }
+
+    /// The session that the lock hangs on.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        self.seat.session()
+    }
+
+    /// Whether the lock is proven to be ours at this moment.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.session().is_valid()
+    }
+
+    /// For how long from now the lock is ours without any further renewal.
+    #[must_use]
+    pub fn valid_for(&self) -> Duration {
+        self.session().valid_for()
+    }
+
+    /// Completes when the lock is lost, at the deadline at the latest and with no
+    /// help from the network.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn lost(&self) -> LeaseEnd {
+        self.session().ended().await
+    }
+
+    /// A comparison that holds only while the lock is ours in etcd itself: put it
+    /// before the writes of a transaction, and a holder that is late writes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client, guard: tenure::Guard) -> Result<(), tenure::Error> {
+    /// use tenure::Op;
+    ///
+    /// let answer = client.txn().when(guard.fence()).then(Op::put("report", "done")).await?;
+    /// assert!(answer.succeeded, "somebody else holds the lock by now");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn fence(&self) -> Compare {
+        Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
+    }
+
+    /// Gives the lock back, and waits until that is committed.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition`: the lock was not ours any more. Any other error: it is
+    /// not known to be free; it is tried again in the background until the session
+    /// ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it goes on in the background.
+    pub async fn release(self) -> Result<(), Error> {
+        let seat = self.seat;
+        seat.slot().handle(|lock, _| lock.handle_release());
+        if releaser::undo(seat.session().shared(), seat.slot()).await? {
+            return Ok(());
+        }
+        let message = "the lock had been lost before it was released";
+        let error = Error::new(
+            Code::FailedPrecondition,
+            Origin::Library,
+            Delivery::Answered,
+            message,
+        );
+        Err(match seat.session().shared().lease().end() {
+            Some(end) => error.with_source(end),
+            None => error,
+        })
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("token", &self.token).field("seat", &self.seat).finish()
+    }
+}

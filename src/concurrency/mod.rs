@@ -1,0 +1,19 @@
+//! Coordination of processes through etcd, on the public client and on the pure
+//! machines in `core`. A session is a lease that is kept alive; a lock, and what
+//! is to come, hang on it.
+
+mod backlog;
+mod guard;
+mod mutex;
+mod releaser;
+mod requests;
+mod seat;
+mod session;
+mod shared;
+mod slot;
+mod token;
+
+pub use guard::Guard;
+pub use mutex::Mutex;
+pub use session::{Session, SessionBuilder};
+pub use token::Token;

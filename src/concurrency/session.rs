@@ -1,0 +1,168 @@
+//! A session: a lease that is kept alive, and the locks that hang on it.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::releaser;
+use super::shared::Shared;
+use crate::client::{Client, Lease, LeaseEnd};
+use crate::error::Error;
+use crate::types::LeaseId;
+
+/// What a crashed holder costs the others, against how often a healthy one renews.
+const TTL_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A lease that is kept alive, shared by every lock that is made from it: a cheap
+/// clone.
+///
+/// When the last clone and the last guard are gone, the session is closed in the
+/// background: its locks are given back and its lease is revoked. A process that
+/// dies leaves them to the lease, which runs out.
+///
+/// # Guarantees
+///
+/// The lease is believed in until its *deadline*: the time at which the last
+/// renewal that was answered had been **sent**, plus the TTL, less a margin. That
+/// is sound as long as this machine's boot clock and the etcd leader's clock run
+/// at the same rate to within that margin.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+    _handle: Arc<Handle>,
+}
+
+/// Counts the users: the releaser's task is none.
+struct Handle(Arc<Shared>);
+
+impl Client {
+    /// Opens a [`Session`]: grants a lease and keeps it alive.
+    pub fn session(&self) -> SessionBuilder<'_> {
+        SessionBuilder {
+            client: self,
+            ttl: TTL_DEFAULT,
+            gate_prefix: String::new(),
+        }
+    }
+}
+
+/// The options of a [`Session`], to be awaited.
+#[derive(Clone, Debug)]
+#[must_use = "a session is opened only once it is awaited"]
+pub struct SessionBuilder<'a> {
+    client: &'a Client,
+    ttl: Duration,
+    gate_prefix: String,
+}
+
+impl SessionBuilder<'_> {
+    /// How long a holder that crashed blocks the others: the TTL of the lease, in
+    /// whole seconds, rounded up. A server raises it to its minimum, 2 seconds by
+    /// default. Default: 10 seconds.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`.
+    ///
+    /// A lock has a gate key once the answer to one of its requests was lost, and
+    /// each of its transactions compares it, so the session's user needs permission
+    /// for it. Default: no prefix, so that a permission for all keys that begin with
+    /// the name is enough. A Go client that locks a name *above* this one, as `jobs`
+    /// is above `jobs/nightly`, takes every key down there for an entry in its queue,
+    /// the gate as well; a prefix keeps at least that out of its way.
+    pub fn gate_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.gate_prefix = prefix.into();
+        self
+    }
+}
+
+impl<'a> IntoFuture for SessionBuilder<'a> {
+    type Output = Result<Session, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Session, Error>> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let lease = self.client.lease(self.ttl).await?;
+            Ok(Session::new(self.client.clone(), lease, self.gate_prefix))
+        })
+    }
+}
+
+impl Session {
+    fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
+        let shared = Arc::new(Shared::new(client, lease, gate_prefix));
+        tokio::spawn(releaser::run(shared.clone()));
+        Session {
+            _handle: Arc::new(Handle(shared.clone())),
+            shared,
+        }
+    }
+
+    /// The lease that everything of this session hangs on.
+    #[must_use]
+    pub fn lease_id(&self) -> LeaseId {
+        self.shared.lease().id()
+    }
+
+    /// The client that the session was opened on.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        self.shared.client()
+    }
+
+    /// Whether the lease is proven to be alive at this moment.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.shared.lease().is_valid()
+    }
+
+    /// For how long from now the lease is proven, without any further renewal.
+    #[must_use]
+    pub fn valid_for(&self) -> Duration {
+        self.shared.lease().valid_for()
+    }
+
+    /// Completes when the session is over, at the deadline at the latest and with
+    /// no help from the network.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn ended(&self) -> LeaseEnd {
+        self.shared.lease().ended().await
+    }
+
+    /// Revokes the lease: every lock of this session is free at once.
+    ///
+    /// # Errors
+    ///
+    /// The lease could not be revoked; it is renewed no more, and runs out.
+    pub async fn close(self) -> Result<(), Error> {
+        self.shared.lease().revoke().await
+    }
+
+    /// Stops renewing the lease and leaves it to run out, as a crash would.
+    pub fn orphan(self) {
+        self.shared.lease().forget();
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.backlog().close();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("lease", self.shared.lease()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! One frozen member of three: whoever was connected to it is served by another
+//! before a TTL of six seconds has run out.
+
+use std::time::Duration;
+
+use tenure::Client;
+
+use crate::support::{cluster, patiently, runtime, session};
+
+const TTL: Duration = Duration::from_secs(6);
+
+#[test]
+fn a_frozen_follower_costs_no_lease_and_no_session() {
+    let cluster = cluster(3);
+    let leader = cluster.leader_index().unwrap();
+    let (frozen, other) = (cluster.member((leader + 1) % 3), cluster.member((leader + 2) % 3));
+    runtime().block_on(async {
+        let (mut leases, mut guards) = (Vec::new(), Vec::new());
+        for index in 0..6 {
+            let endpoints = [frozen.endpoint(), other.endpoint()];
+            let client = Client::connect(endpoints).await.unwrap();
+            let session = session(&client, TTL).await;
+            guards.push(session.mutex(&format!("frozen/{index}")).lock().await.unwrap());
+            leases.push(client.lease(TTL).await.unwrap());
+        }
+        frozen.pause().unwrap();
+        // By then whatever was not renewed in the meantime has run out.
+        tokio::time::sleep(TTL + TTL / 2).await;
+        let lost_leases = leases.iter().filter(|lease| !lease.is_valid()).count();
+        let lost_guards = guards.iter().filter(|guard| !guard.is_valid()).count();
+        assert_eq!((lost_leases, lost_guards), (0, 0), "of six each");
+        for guard in guards {
+            patiently("a release", guard.release()).await.unwrap();
+        }
+    });
+}

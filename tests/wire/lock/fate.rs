@@ -1,0 +1,87 @@
+//! Answers that fail or never come: what is tried again, and what is final.
+
+use tenure::{Code, EtcdError, Origin, Revision};
+
+use super::{KEY, held, kv, lock, locked, refused, registered, released, session};
+
+/// The release of a dropped guard arrives until it is answered.
+#[tokio::test]
+async fn a_release_is_sent_until_it_is_certain_and_then_the_next_has_its_turn() {
+    let (session, mut etcd, guard) = held().await;
+    drop(guard);
+    let waiting = lock(&session);
+    let first = etcd.txn().await;
+    let release = first.message.clone();
+    first.fail("14", "etcdserver: request timed out");
+    let second = etcd.txn().await;
+    assert_eq!(second.message, release);
+    second.lose();
+    let third = etcd.txn().await;
+    assert_eq!(third.message, release);
+    third.answer(&released(6));
+
+    let register = etcd.txn().await;
+    assert_ne!(register.message, release);
+    register.answer(&registered(7, &[kv(KEY, 7)]));
+    assert_eq!(locked(waiting).await.token().create_revision(), Revision(7));
+}
+
+#[tokio::test]
+async fn a_release_that_failed_goes_on_in_the_background() {
+    let (session, mut etcd, guard) = held().await;
+    let releasing = tokio::spawn(guard.release());
+    let first = etcd.txn().await;
+    let release = first.message.clone();
+    first.fail("14", "etcdserver: request timed out");
+    assert_eq!(releasing.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    let second = etcd.txn().await;
+    assert_eq!(second.message, release);
+    second.answer(&released(6));
+    let _waiting = lock(&session);
+    assert_ne!(etcd.txn().await.message, release);
+}
+
+#[tokio::test]
+async fn a_register_on_a_lease_that_is_gone_ends_the_session_for_the_lock() {
+    let (session, mut etcd) = session().await;
+    let locking = lock(&session);
+    etcd.txn().await.fail("5", "etcdserver: requested lease not found");
+    let error = refused(locking).await;
+    assert!(!session.is_valid(), "everybody is told");
+    assert_eq!(
+        (error.code(), error.origin()),
+        (Code::FailedPrecondition, Origin::Library),
+        "{error}"
+    );
+    assert!(error.message().contains("the session has ended"), "{error}");
+}
+
+#[tokio::test]
+async fn a_register_that_is_refused_is_not_sent_again_and_leaves_nothing_to_undo() {
+    let (session, mut etcd) = session().await;
+    let locking = lock(&session);
+    let first = etcd.txn().await;
+    let register = first.message.clone();
+    first.fail("7", "etcdserver: permission denied");
+    assert_eq!(refused(locking).await.code(), Code::PermissionDenied);
+    let locking = lock(&session);
+    let next = etcd.txn().await;
+    assert_eq!(next.message, register);
+    next.fail("8", "etcdserver: mvcc: database space exceeded");
+    assert_eq!(refused(locking).await.etcd(), Some(EtcdError::NoSpace));
+}
+
+#[tokio::test]
+async fn a_register_that_a_busy_server_turned_away_is_sent_again() {
+    let (session, mut etcd) = session().await;
+    let locking = lock(&session);
+    let first = etcd.txn().await;
+    let register = first.message.clone();
+    first.fail("8", "etcdserver: too many requests");
+    let next = etcd.txn().await;
+    assert_eq!(next.message, register);
+    next.answer(&registered(7, &[kv(KEY, 7)]));
+    drop(locked(locking).await);
+    let release = etcd.txn().await.message;
+    assert!(release.failure.is_empty(), "nothing is loose: {release:?}");
+}
