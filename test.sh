@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# Every check of this repository, and a summary: run it before a commit.
+#
+#   ./test.sh            a check that cannot run here is named in the summary
+#   CI=true ./test.sh    such a check fails the run
+#
+# It needs Rust and a C linker, and for the etcd servers of the tests Go or apt
+# (CONTRIBUTING.md). A failed check does not stop the ones behind it. What is
+# built or cached already is not fetched again, so a second run needs no network.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+exec </dev/null
+# Where rustup and Go put their programs, for shells that were not told.
+export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin:/usr/local/go/bin"
+export RUST_BACKTRACE=1
+# Nothing here may need protoc: whatever looks for one finds none.
+export PROTOC=/nonexistent/protoc
+
+readonly CRATES_MAX=36
+readonly MUSL=x86_64-unknown-linux-musl
+
+scratch=$(mktemp -d)
+trap 'rm -rf -- "$scratch"' EXIT
+summary=()
+failed=0
+
+main() {
+    need_rust
+    need_linker
+    component rustfmt "format" check_format
+    component clippy "clippy, warnings denied" cargo clippy --locked --workspace --all-targets -- -D warnings
+    step "docs, warnings denied" check_docs
+    step "etcd servers" prepare_etcd
+    local lines newest line
+    lines=$(cat "$scratch/lines" 2>/dev/null || true)
+    newest=${lines##* }
+    step "all tests${newest:+, on etcd $newest}" on_etcd "$newest" tests --workspace --no-fail-fast
+    for line in $lines; do
+        step "API tests on etcd $line" on_etcd "$line" tests -p tenure --test api
+    done
+    step "API tests on the embedded server" embedded on_etcd "$newest" tests -p tenure --test api
+    step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
+    step "examples build" cargo build --locked -p tenure --examples
+    step "quick start, on the embedded server" quick_start
+    step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
+    step "fuzz targets compile" check_fuzz
+    step "build without default features" cargo build --locked -p tenure --no-default-features
+    if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]]; then
+        step "build for musl" cargo build --locked -p tenure --target "$MUSL"
+    else
+        note "-" "build for musl" "did not run: rustup target add $MUSL"
+    fi
+    step "dependencies: $CRATES_MAX crates at most, none to build" check_dependencies
+    report
+}
+
+check_format() {
+    cargo fmt --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+}
+
+check_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+}
+
+# The command fails where a server is missing that has to be there; the tests
+# still run on those that it names.
+prepare_etcd() {
+    cargo build --locked -q -p tenure-etcd
+    local status=0
+    cargo run --locked -q -p tenure-etcd -- prepare --lines >"$scratch/lines" || status=$?
+    # A line reads `3.5  3.5.30  /path/to/etcd`.
+    cargo run --locked -q -p tenure-etcd -- prepare 2>/dev/null | awk '$2 ~ /^[0-9]/ { print $2 }' >"$scratch/versions" || true
+    return "$status"
+}
+
+# What runs to its end on a line of etcd has run on that line's version.
+on_etcd() {
+    if [[ -n $1 ]]; then export TENURE_ETCD_LINE=$1; fi
+    "${@:2}"
+    grep -F "$1." "$scratch/versions" >>"$scratch/ran" || true
+}
+
+current_thread() {
+    export TENURE_TEST_RUNTIME=current_thread
+    "$@"
+}
+
+# Except for the tests that kill a server of their own.
+embedded() {
+    export TENURE_TEST_SERVER=embedded
+    "$@"
+}
+
+tests() {
+    cargo test --locked "$@" 2>&1 | tee -a "$scratch/tests"
+}
+
+quick_start() {
+    unset ETCD_ENDPOINTS
+    timeout 300 cargo run --locked -q --example quickstart
+}
+
+quick_start_on_etcd() {
+    timeout 300 cargo run --locked -q -p tenure-etcd -- run cargo run --locked -q --example quickstart
+}
+
+# libFuzzer is C++, and only linking a target needs it: where no compiler is
+# there, its build script is told that somebody else built it.
+check_fuzz() {
+    if ! command -v c++ >/dev/null; then export CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a; fi
+    cargo check --locked --manifest-path fuzz/Cargo.toml --all-targets
+}
+
+# Derive macros and what they are made of run in the compiler and are not counted.
+check_dependencies() {
+    local direct all run_time count
+    direct=$(crates -e build --depth 1)
+    all=$(crates --no-default-features -e normal,build,no-proc-macro)
+    run_time=$(crates --no-default-features -e normal,no-proc-macro)
+    count=$(wc -l <<<"$run_time")
+    echo "$count crates at run time:" $run_time
+    if [[ $direct != tenure ]]; then
+        echo "a plain build has build dependencies, put them behind a feature:" $direct
+        return 1
+    elif [[ $all != "$run_time" ]]; then
+        echo "a dependency brings build dependencies:"
+        diff <(echo "$run_time") <(echo "$all")
+    elif ((count > CRATES_MAX)); then
+        echo "more than $CRATES_MAX: find what brought them with \`cargo tree -p tenure -e normal\`"
+        return 1
+    fi
+}
+
+# The names of the crates in the tree, this one included, each version a line.
+crates() {
+    cargo tree --locked -p tenure --prefix none --format '{p}' "$@" | awk '{ print $1 == "tenure" ? $1 : $1 "-" $2 }' | sort -u
+}
+
+need_rust() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+        echo "test.sh: no cargo and rustc on PATH. Rust $wanted or newer is needed: https://rustup.rs," >&2
+        echo "  or on Debian 13 and later: apt-get install rustup && rustup default stable" >&2
+        exit 1
+    fi
+    found=$(rustc --version | cut -d' ' -f2)
+    if [[ $(printf '%s\n' "$wanted" "$found" | sort -V | head -n1) != "$wanted" ]]; then
+        echo "test.sh: Rust $found is too old, $wanted or newer is needed: rustup update, or https://rustup.rs" >&2
+        exit 1
+    fi
+}
+
+need_linker() {
+    if command -v cc >/dev/null; then return; fi
+    echo "test.sh: no C linker (cc) on PATH" >&2
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        apt-get install -y gcc libc6-dev || { apt-get update && apt-get install -y gcc libc6-dev; }
+    else
+        echo "  on Debian: apt-get install gcc libc6-dev" >&2
+        exit 1
+    fi
+}
+
+# Runs a step that needs a component of the toolchain, and fetches that where it can.
+component() {
+    local name=$1 program=cargo-${1#rust} title=$2
+    if "$program" --version >/dev/null 2>&1 || rustup component add "$name" >&2; then
+        step "$title" "${@:3}"
+    else
+        note "-" "$title" "did not run: no $name (rustup component add $name)"
+        if [[ ${CI:-} == true ]]; then failed=1; fi
+    fi
+}
+
+# Runs a command in a shell of its own, under its title, and notes how it ended.
+step() {
+    local title=$1 begun=$SECONDS status
+    printf '\n== %s\n' "$title"
+    set +e
+    (set -e; "${@:2}")
+    status=$?
+    set -e
+    if ((status == 0)); then
+        note "ok" "$title" "$((SECONDS - begun)) s"
+    else
+        note "FAILED" "$title" "$((SECONDS - begun)) s, exit status $status"
+        failed=1
+    fi
+}
+
+note() {
+    line=$(printf '%-6s  %s (%s)' "$1" "$2" "$3")
+    summary+=("$line")
+    printf -- '-- %s\n' "$line"
+}
+
+report() {
+    printf '\n== summary, %d min %d s\n' "$((SECONDS / 60))" "$((SECONDS % 60))"
+    printf '%s\n' "${summary[@]}"
+    awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+         END { printf "tests: %d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$scratch/tests"
+    echo "etcd versions that ran:" $(sort -uV "$scratch/ran" 2>/dev/null || true)
+    exit "$failed"
+}
+
+main
