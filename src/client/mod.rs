@@ -108,7 +108,7 @@ impl Client {
         let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
         channel.connected().await?;
         let leases_kept = LeaseKeeper::new(channel.clone(), chance());
-        let watches = WatchStream::new(channel.clone());
+        let watches = WatchStream::new(channel.clone(), chance());
         let inner = Inner {
             channel,
             leases_kept,

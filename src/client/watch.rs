@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use prost::Message;
 
 use super::{Client, Route};
+use crate::core::watch::Create;
 pub use crate::core::watch::{Batch, Event, WatchEnd};
 use crate::error::Error;
 use crate::net::clock::{self, Timer};
@@ -59,8 +60,11 @@ impl Client {
         };
         CreateWatch {
             client: self,
-            request,
-            buffer_bytes: BUFFER_BYTES_DEFAULT,
+            create: Create {
+                request,
+                buffer_bytes: BUFFER_BYTES_DEFAULT,
+                resume: true,
+            },
             timeout: None,
         }
     }
@@ -71,8 +75,9 @@ impl Client {
 /// # Errors
 ///
 /// [`WatchEnd::Canceled`] with what the server refused it for;
-/// [`WatchEnd::Disconnected`] where there was no stream, or no answer before the
-/// deadline; [`WatchEnd::Refused`] for an empty or an oversized key. Where errors
+/// [`WatchEnd::Disconnected`] where there was no answer before the deadline, the server
+/// does not serve watches to this client, or the stream was lost and the watch does
+/// not [resume](CreateWatch::resume); [`WatchEnd::Refused`] for an empty or an oversized key. Where errors
 /// are an [`Error`], `?` converts.
 ///
 /// # Cancel safety
@@ -82,8 +87,7 @@ impl Client {
 #[must_use = "a watch is created only once it is awaited"]
 pub struct CreateWatch<'a> {
     client: &'a Client,
-    request: WatchCreateRequest,
-    buffer_bytes: usize,
+    create: Create,
     timeout: Option<Duration>,
 }
 
@@ -95,32 +99,32 @@ impl CreateWatch<'_> {
     /// A revision that is in the past already is served by a loop of the server that
     /// runs every 100 ms, one that is not is served at once.
     pub fn start_revision(mut self, revision: Revision) -> Self {
-        self.request.start_revision = revision.0;
+        self.create.request.start_revision = revision.0;
         self
     }
 
     /// Events bring the key as it was before the change.
     pub fn prev_kv(mut self) -> Self {
-        self.request.prev_kv = true;
+        self.create.request.prev_kv = true;
         self
     }
 
     /// The server tells from time to time how far the watch has come while nothing
     /// happens (every 10 minutes by default), as a batch without events.
     pub fn progress_notify(mut self) -> Self {
-        self.request.progress_notify = true;
+        self.create.request.progress_notify = true;
         self
     }
 
     /// Without puts.
     pub fn no_put(mut self) -> Self {
-        self.request.filters.push(FilterType::Noput.into());
+        self.create.request.filters.push(FilterType::Noput.into());
         self
     }
 
     /// Without deletions.
     pub fn no_delete(mut self) -> Self {
-        self.request.filters.push(FilterType::Nodelete.into());
+        self.create.request.filters.push(FilterType::Nodelete.into());
         self
     }
 
@@ -129,7 +133,14 @@ impl CreateWatch<'_> {
     /// It is also the bound on one revision's events that the server sends in
     /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
-        self.buffer_bytes = bytes;
+        self.create.buffer_bytes = bytes;
+        self
+    }
+
+    /// Whether the watch goes on when its stream is lost, over the next one: the default.
+    /// Without, it ends in [`WatchEnd::Disconnected`], and its reader is told at once.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.create.resume = resume;
         self
     }
 
@@ -148,16 +159,15 @@ impl IntoFuture for CreateWatch<'_> {
         let config = self.client.channel().config();
         let timer = Timer::new(clock::now() + self.timeout.unwrap_or(config.call_timeout));
         let refused = |message| State::Over(WatchEnd::refused(Error::invalid(message)));
-        let state = if self.request.key.is_empty() {
+        let state = if self.create.request.key.is_empty() {
             refused("a watch needs a key")
-        } else if self.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
+        } else if self.create.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
             // It would end the stream, and with it every other watch.
             refused("the watched keys are larger than a request may be")
         } else {
             State::Asked {
                 stream: Arc::clone(self.client.watch_stream()),
-                request: self.request,
-                buffer_bytes: self.buffer_bytes,
+                create: self.create,
             }
         };
         CreatingWatch { state, timer }
@@ -177,8 +187,7 @@ pin_project! {
 enum State {
     Asked {
         stream: Arc<WatchStream>,
-        request: WatchCreateRequest,
-        buffer_bytes: usize,
+        create: Create,
     },
     Waiting(WatchReader),
     Over(WatchEnd),
@@ -190,11 +199,7 @@ impl Future for CreatingWatch {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Watch, WatchEnd>> {
         let this = self.project();
         let mut reader = match std::mem::replace(this.state, State::Over(WatchEnd::Closed)) {
-            State::Asked {
-                stream,
-                request,
-                buffer_bytes,
-            } => stream.create(request, buffer_bytes),
+            State::Asked { stream, create } => stream.create(create),
             State::Waiting(reader) => reader,
             State::Over(end) => return Poll::Ready(Err(end)),
         };
@@ -224,6 +229,13 @@ impl fmt::Debug for CreatingWatch {
 /// ended. A watch "from now" sees exactly what happens after
 /// [`Watch::created_revision`].
 ///
+/// All this holds across streams: when a server or a connection goes, the watch is
+/// created again behind the last batch that it handed out, on whichever member
+/// is up, for as long as it lives. That takes a wait which grows from 20 ms to 2 s
+/// while stream after stream is lost. It ends where the server refuses it
+/// then, in [`WatchEnd::Compacted`] where the history was compacted meanwhile,
+/// and at once where [`CreateWatch::resume`] was switched off.
+///
 /// A reader that does not read disturbs no other watch: see
 /// [`CreateWatch::buffer_bytes`].
 #[derive(Debug)]
@@ -233,24 +245,32 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The server's number for this watch; unique on its stream only.
+    /// The server's number for this watch when it was first created; unique on that
+    /// stream only, and another one after it has resumed.
     #[must_use]
     pub fn id(&self) -> WatchId {
         self.created.id
     }
 
-    /// The revision of the store when the server created the watch. A watch that was
-    /// given no start sees what happens after it.
+    /// The revision of the store when the server first created the watch. A watch that
+    /// was given no start sees what happens after it.
     #[must_use]
     pub fn created_revision(&self) -> Revision {
         self.created.revision
     }
 
-    /// The connection that carries the watch: a read [`via`](super::Get::via) it asks the same
-    /// member, whose store is at least at [`Watch::created_revision`].
+    /// The connection that the watch was first created on: a read [`via`](super::Get::via) it
+    /// asks the same member, whose store is at least at [`Watch::created_revision`]. Once
+    /// that connection is lost, so is such a read, while the watch goes on elsewhere.
     #[must_use]
     pub fn route(&self) -> &Route {
         &self.created.route
+    }
+
+    /// How many times the watch has been created again after its stream was lost.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.reader.resumes()
     }
 
     /// The next batch of events.
@@ -274,7 +294,7 @@ impl Watch {
 
     /// Asks the server how far the watch has come; the answer is a batch without
     /// events. It is sent in the background, and the server may leave it unanswered
-    /// while a watch of the client is still reading history.
+    /// while a watch of the client is still reading history. A lost stream loses it.
     ///
     /// Servers before 3.4.25 and 3.5.8 may answer with a revision whose events are still to
     /// come; a batch's [`resume_revision`](Batch::resume_revision) is right in any case.

@@ -192,7 +192,7 @@ impl Attempt<'_> {
     async fn watch(&mut self) -> Result<(), Error> {
         // One at a time: the old one goes first.
         self.watch = None;
-        let watch = self.client().watch(self.queue()).no_put();
+        let watch = self.client().watch(self.queue()).no_put().resume(false);
         let Some(watch) = self.unless_ended(watch.into_future()).await else {
             return Ok(());
         };

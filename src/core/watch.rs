@@ -12,18 +12,26 @@
 //!   ┌────────┐        ┌──────┐            ┌──────┐ ── events ──▶ Deliver
 //!   │ Queued │ ─────▶ │ Sent │ ─────────▶ │ Live │
 //!   └────────┘        └──────┘            └──────┘
-//!       │                 │                   │
-//!       │                 │ refused           │ canceled, compacted, queue full,
-//!       │ no stream       │ disconnect        │ revision too large, disconnect
-//!       └─────────────────┴───────────────────┴──────────▶ End, and forgotten
+//!     │    ▲              │                   │
+//!     │    │ disconnect   │                   │
+//!     │    └──────────────┼───────────────────┤
+//!     │                   │ refused           │ canceled, compacted, queue full,
+//!     │ no stream         │                   │ revision too large
+//!     └───────────────────┴───────────────────┴──────────▶ End, and forgotten
 //! ```
+//!
+//! A watch that resumes goes back to Queued when its stream is gone: one that was
+//! live starts again behind what it handed out, and never from "now" again, one
+//! that the server has not told of as it was asked for. All of them are created
+//! again without waiting for one another. One that does not resume ends, and so
+//! does every one where the error is there to stay.
 //!
 //! A cancel by the reader forgets the watch from every state. If the request was
 //! sent, its place in the order of answers stays, and the cancel follows when the
 //! answer has told the id.
 //!
-//! It has no timer: how long an answer may take is the reader's to decide, and a
-//! silent connection is its pings' to find.
+//! Its one timer is the wait before the next stream: how long an answer may take is
+//! the reader's to decide, and a silent connection is its pings' to find.
 
 mod cursor;
 mod end;
@@ -31,6 +39,9 @@ mod event;
 #[cfg(test)]
 mod hostile;
 mod queue;
+mod reopen;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -39,6 +50,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
@@ -50,6 +62,7 @@ use cursor::{Cursor, Stop};
 pub use end::WatchEnd;
 pub use event::{Batch, Event};
 pub use queue::{Full, Queue};
+use reopen::Reopen;
 
 /// How many watches one client may have, and how many answers may be due. A
 /// server that takes requests and answers none costs a few bytes for each.
@@ -59,6 +72,17 @@ pub const WATCHES_MAX: usize = 1 << 16;
 /// later one is the greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchKey(pub u64);
+
+/// What a reader asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Create {
+    /// The request, without an id.
+    pub request: WatchCreateRequest,
+    /// How many bytes of one revision may be held back.
+    pub buffer_bytes: usize,
+    /// Whether the watch goes on over the next stream when one is gone.
+    pub resume: bool,
+}
 
 /// The watches of one stream; see the module. `R` is what the driver calls a reader.
 #[derive(Debug)]
@@ -71,11 +95,13 @@ pub struct Watches<R> {
     unanswered: VecDeque<WatchKey>,
     /// The greatest id so far. The server counts up and uses none twice.
     id_max: Option<WatchId>,
-    creates: BTreeMap<WatchKey, WatchCreateRequest>,
+    /// The queued ones.
+    creates: BTreeSet<WatchKey>,
     cancels: VecDeque<WatchId>,
     /// Who asked how far its watch has come and has no answer yet.
     progress: BTreeSet<WatchKey>,
     progress_due: bool,
+    reopen: Reopen,
     actions: VecDeque<Action<R>>,
 }
 
@@ -90,6 +116,11 @@ pub enum Action<R> {
         id: WatchId,
         /// The store's revision as the server said it.
         revision: Revision,
+    },
+    /// The watch exists again, on another stream.
+    Resumed {
+        /// Whose watch it is.
+        reader: R,
     },
     /// Queue the batch for the reader, or call [`Watches::handle_refused`].
     Deliver {
@@ -114,8 +145,10 @@ pub enum Action<R> {
 #[derive(Debug)]
 struct Watch<R> {
     reader: R,
-    start: Revision,
-    buffer_bytes: usize,
+    /// What creates it, now or on the next stream.
+    create: Create,
+    /// Its reader knows of it.
+    created: bool,
     state: State,
 }
 
@@ -135,41 +168,35 @@ struct Live {
 }
 
 impl<R: Clone> Watches<R> {
-    /// No watch yet.
+    /// No watch yet. The seed spreads the reconnects of many clients.
     #[must_use]
-    pub fn new() -> Watches<R> {
+    pub fn new(seed: u64) -> Watches<R> {
         Watches {
             watches: BTreeMap::new(),
             ids: BTreeMap::new(),
             unanswered: VecDeque::new(),
             id_max: None,
-            creates: BTreeMap::new(),
+            creates: BTreeSet::new(),
             cancels: VecDeque::new(),
             progress: BTreeSet::new(),
             progress_due: false,
+            reopen: Reopen::new(seed),
             actions: VecDeque::new(),
         }
     }
 
     /// A reader wants a watch. `key` is greater than every one before it.
-    pub fn handle_create(
-        &mut self,
-        key: WatchKey,
-        request: WatchCreateRequest,
-        buffer_bytes: usize,
-        reader: R,
-    ) {
-        let start = Revision(request.start_revision).max(Revision::ZERO);
+    pub fn handle_create(&mut self, key: WatchKey, create: Create, reader: R) {
         if self.watches.len() >= WATCHES_MAX || self.unanswered.len() >= WATCHES_MAX {
             let end = WatchEnd::too_many();
             self.actions.push_back(Action::End { reader, end });
             return;
         }
-        self.creates.insert(key, request);
+        self.creates.insert(key);
         let watch = Watch {
             reader,
-            start,
-            buffer_bytes,
+            create,
+            created: false,
             state: State::Queued,
         };
         self.watches.insert(key, watch);
@@ -197,39 +224,37 @@ impl<R: Clone> Watches<R> {
         }
     }
 
+    /// There is a stream.
+    pub fn handle_opened(&mut self, now: Instant) {
+        self.reopen.handle_opened(now);
+    }
+
     /// A message of the server.
-    pub fn handle_response(&mut self, response: WatchResponse) {
+    pub fn handle_response(&mut self, now: Instant, response: WatchResponse) {
         if let Err(error) = self.try_response(response) {
-            self.handle_disconnect(&Arc::new(error));
+            self.handle_disconnect(now, &Arc::new(error));
         }
     }
 
-    /// The stream is gone. Ends every watch that it carried; those that were not
-    /// sent yet wait for the next stream.
-    pub fn handle_disconnect(&mut self, error: &Arc<Error>) {
-        let creates = &self.creates;
-        self.watches.retain(|key, watch| {
-            let stays = creates.contains_key(key);
-            if !stays {
-                let reader = watch.reader.clone();
-                let end = WatchEnd::disconnected(error, watch.resume_revision());
-                self.actions.push_back(Action::End { reader, end });
-            }
-            stays
+    /// The stream is gone. Watches that resume wait for the next one, unless that
+    /// would end alike; of the others, those that were not sent yet.
+    pub fn handle_disconnect(&mut self, now: Instant, error: &Arc<Error>) {
+        self.reopen.handle_lost(now);
+        let passes = may_pass(error);
+        self.lose_stream(error, |watch| match watch.create.resume {
+            true => passes,
+            false => matches!(watch.state, State::Queued),
         });
-        self.ids.clear();
-        self.unanswered.clear();
-        self.cancels.clear();
-        self.id_max = None;
-        self.progress.clear();
-        self.progress_due = false;
-        self.actions.push_back(Action::Close);
     }
 
-    /// No stream could be opened. Ends every watch.
+    /// There will be no stream any more. Ends every watch.
     pub fn handle_unreachable(&mut self, error: &Arc<Error>) {
-        self.creates.clear();
-        self.handle_disconnect(error);
+        self.lose_stream(error, |_| false);
+    }
+
+    /// The wait before the next stream may be over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.reopen.handle_timeout(now);
     }
 
     /// The driver is about to go. Ends every watch.
@@ -249,11 +274,7 @@ impl<R: Clone> Watches<R> {
     pub fn poll_request(&mut self) -> Option<WatchRequest> {
         let union = if let Some(WatchId(watch_id)) = self.cancels.pop_front() {
             RequestUnion::CancelRequest(WatchCancelRequest { watch_id })
-        } else if let Some((key, create)) = self.creates.pop_first() {
-            if let Some(watch) = self.watches.get_mut(&key) {
-                watch.state = State::Sent;
-            }
-            self.unanswered.push_back(key);
+        } else if let Some(create) = self.next_create() {
             RequestUnion::CreateRequest(create)
         } else if std::mem::take(&mut self.progress_due) {
             RequestUnion::ProgressRequest(WatchProgressRequest {})
@@ -265,9 +286,14 @@ impl<R: Clone> Watches<R> {
         })
     }
 
-    /// Whether a watch waits for a stream.
+    /// Whether a watch waits for a stream, and has waited long enough.
     pub fn needs_stream(&self) -> bool {
-        !self.creates.is_empty()
+        !self.creates.is_empty() && self.reopen.at().is_none()
+    }
+
+    /// When a watch that waits for a stream has waited long enough.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.reopen.at().filter(|_| !self.creates.is_empty())
     }
 
     /// Asserts what must hold between two inputs.
@@ -276,7 +302,7 @@ impl<R: Clone> Watches<R> {
         for (id, key) in &self.ids {
             assert!(matches!(state(key), Some(State::Live(live)) if live.id == *id));
         }
-        for key in self.creates.keys() {
+        for key in &self.creates {
             assert!(matches!(state(key), Some(State::Queued)));
         }
         for key in &self.unanswered {
@@ -292,6 +318,37 @@ impl<R: Clone> Watches<R> {
                 assert!(live.before <= live.cursor.next());
             }
         }
+    }
+
+    fn next_create(&mut self) -> Option<WatchCreateRequest> {
+        let key = self.creates.pop_first()?;
+        let watch = self.watches.get_mut(&key)?;
+        watch.state = State::Sent;
+        self.unanswered.push_back(key);
+        Some(watch.create.request.clone())
+    }
+
+    /// Queues the watches that go on, ends the others, and forgets the stream.
+    fn lose_stream(&mut self, error: &Arc<Error>, goes_on: impl Fn(&Watch<R>) -> bool) {
+        self.creates.clear();
+        self.watches.retain(|&key, watch| {
+            if goes_on(watch) {
+                watch.queue();
+                self.creates.insert(key);
+                return true;
+            }
+            let reader = watch.reader.clone();
+            let end = WatchEnd::disconnected(error, watch.resume_revision());
+            self.actions.push_back(Action::End { reader, end });
+            false
+        });
+        self.ids.clear();
+        self.unanswered.clear();
+        self.cancels.clear();
+        self.id_max = None;
+        self.progress.clear();
+        self.progress_due = false;
+        self.actions.push_back(Action::Close);
     }
 
     fn try_response(&mut self, response: WatchResponse) -> Result<(), Error> {
@@ -338,12 +395,15 @@ impl<R: Clone> Watches<R> {
             return Ok(());
         };
         let revision = response.revision();
-        let cursor = Cursor::new(watch.start, revision, watch.buffer_bytes);
+        let cursor = Cursor::new(watch.start(), revision, watch.create.buffer_bytes);
         let before = cursor.next();
         watch.state = State::Live(Live { id, cursor, before });
         self.ids.insert(id, key);
         let reader = watch.reader.clone();
-        self.actions.push_back(Action::Created { reader, id, revision });
+        self.actions.push_back(match std::mem::replace(&mut watch.created, true) {
+            false => Action::Created { reader, id, revision },
+            true => Action::Resumed { reader },
+        });
         match response.events.is_empty() {
             true => Ok(()),
             false => self.received(key, response),
@@ -382,12 +442,15 @@ impl<R: Clone> Watches<R> {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => {
                 live.before = before;
+                if !batch.is_progress() {
+                    self.reopen.handle_good();
+                }
                 let reader = watch.reader.clone();
                 self.actions.push_back(Action::Deliver { key, reader, batch });
                 Ok(())
             }
             Err(Stop::TooLarge(revision)) => {
-                let buffer_bytes = watch.buffer_bytes;
+                let buffer_bytes = watch.create.buffer_bytes;
                 self.end(
                     key,
                     WatchEnd::TooLarge {
@@ -442,12 +505,6 @@ impl<R: Clone> Watches<R> {
     }
 }
 
-impl<R: Clone> Default for Watches<R> {
-    fn default() -> Watches<R> {
-        Watches::new()
-    }
-}
-
 impl<R> Watch<R> {
     fn id(&self) -> Option<WatchId> {
         match &self.state {
@@ -459,9 +516,33 @@ impl<R> Watch<R> {
     fn resume_revision(&self) -> Revision {
         match &self.state {
             State::Live(live) => live.cursor.next(),
-            State::Queued | State::Sent => self.start,
+            State::Queued | State::Sent => self.start(),
         }
     }
+
+    /// The first revision that it asks for; zero for "now".
+    fn start(&self) -> Revision {
+        Revision(self.create.request.start_revision).max(Revision::ZERO)
+    }
+
+    /// Waits for the next stream, to go on there where it is.
+    fn queue(&mut self) {
+        if let State::Live(live) = &self.state {
+            // A server's odd revision must not make it a watch from "now".
+            self.create.request.start_revision = live.cursor.next().0.max(1);
+        }
+        self.state = State::Queued;
+    }
+}
+
+/// Whether another stream may fare better. What this side refuses to read it would
+/// be sent again, and a server says for good what it does not serve.
+fn may_pass(error: &Error) -> bool {
+    let refused = matches!(
+        error.code(),
+        Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+    );
+    !refused && !matches!(error.origin(), Origin::Caller | Origin::Library)
 }
 
 /// The server does not keep to the protocol.

@@ -13,7 +13,8 @@
 //!
 //! The task starts with the first watch and keeps the stream open between watches,
 //! since a lock that is waited for now and then would pay a round trip for a new one
-//! each time. It ends once the client and its last reader are dropped.
+//! each time. A stream that is lost is opened again, after the machine's wait, as soon
+//! as there is a watch for it. It ends once the client and its last reader are dropped.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -22,12 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::channel::Channel;
+use super::clock;
 use super::connection::Route;
+use super::race::{Either, race};
 use super::stream::{Duplex, Receiver, Sender};
 use crate::core::time::Instant;
-use crate::core::watch::{Action, Batch, Full, Queue, WATCHES_MAX, WatchEnd, WatchKey, Watches};
+use crate::core::watch::{Action, Batch, Create, Full, Queue, WATCHES_MAX, WatchEnd, WatchKey, Watches};
 use crate::error::{Code, Delivery, Error, Origin};
-use crate::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::pb::etcdserverpb::{WatchRequest, WatchResponse};
 use crate::types::{Revision, WatchId};
 use crate::wire::method;
 
@@ -40,19 +43,20 @@ const STEPS_BEFORE_YIELD: u32 = 64;
 pub(crate) struct WatchStream {
     channel: Channel,
     inbox: Arc<Inbox>,
+    seed: u64,
 }
 
 impl WatchStream {
-    pub(crate) fn new(channel: Channel) -> Arc<WatchStream> {
+    pub(crate) fn new(channel: Channel, seed: u64) -> Arc<WatchStream> {
         let inbox = Arc::new(Inbox::default());
-        Arc::new(WatchStream { channel, inbox })
+        Arc::new(WatchStream { channel, inbox, seed })
     }
 
     /// Asks for a watch. Must be called on a tokio runtime.
-    pub(crate) fn create(self: &Arc<Self>, request: WatchCreateRequest, buffer_bytes: usize) -> WatchReader {
-        let start = Revision(request.start_revision).max(Revision::ZERO);
-        let mailbox = Arc::new(Mailbox::new(buffer_bytes));
-        let (key, starts) = self.inbox.create(request, buffer_bytes, &mailbox);
+    pub(crate) fn create(self: &Arc<Self>, create: Create) -> WatchReader {
+        let start = Revision(create.request.start_revision).max(Revision::ZERO);
+        let mailbox = Arc::new(Mailbox::new(create.buffer_bytes));
+        let (key, starts) = self.inbox.create(create, &mailbox);
         if starts {
             tokio::spawn(WatchDriver::new(self).run());
         }
@@ -108,6 +112,11 @@ impl WatchReader {
         })
     }
 
+    /// How many times the watch was created again.
+    pub(crate) fn resumes(&self) -> u64 {
+        self.mailbox.lock().resumes
+    }
+
     /// Asks the server how far the watches of this stream have come.
     pub(crate) fn request_progress(&self) {
         let mut state = self.mailbox.lock();
@@ -153,8 +162,7 @@ impl Drop for WatchReader {
 enum Command {
     Create {
         key: WatchKey,
-        request: WatchCreateRequest,
-        buffer_bytes: usize,
+        create: Create,
         mailbox: Arc<Mailbox>,
     },
     Cancel(WatchKey),
@@ -181,12 +189,7 @@ struct Gone;
 
 impl Inbox {
     /// Queues a create; says whether the caller has to start the task.
-    fn create(
-        &self,
-        request: WatchCreateRequest,
-        buffer_bytes: usize,
-        mailbox: &Arc<Mailbox>,
-    ) -> (WatchKey, bool) {
+    fn create(&self, create: Create, mailbox: &Arc<Mailbox>) -> (WatchKey, bool) {
         let mut state = self.lock();
         state.key_last += 1;
         let key = WatchKey(state.key_last);
@@ -198,8 +201,7 @@ impl Inbox {
         state.creates += 1;
         state.commands.push_back(Command::Create {
             key,
-            request,
-            buffer_bytes,
+            create,
             mailbox: Arc::clone(mailbox),
         });
         let starts = !std::mem::replace(&mut state.driver_runs, true);
@@ -274,6 +276,7 @@ struct Mailbox(Mutex<MailboxState>);
 #[derive(Debug)]
 struct MailboxState {
     created: Option<Created>,
+    resumes: u64,
     queue: Queue,
     progress_is_queued: bool,
     waker: Option<Waker>,
@@ -283,6 +286,7 @@ impl Mailbox {
     fn new(buffer_bytes: usize) -> Mailbox {
         Mailbox(Mutex::new(MailboxState {
             created: None,
+            resumes: 0,
             queue: Queue::new(buffer_bytes),
             progress_is_queued: false,
             waker: None,
@@ -335,7 +339,7 @@ impl WatchDriver {
         WatchDriver {
             channel: stream.channel.clone(),
             inbox: Arc::clone(&stream.inbox),
-            watches: Watches::new(),
+            watches: Watches::new(stream.seed),
             commands: VecDeque::new(),
         }
     }
@@ -348,12 +352,11 @@ impl WatchDriver {
         }
     }
 
-    /// Opens a stream as soon as a watch wants one.
+    /// Opens a stream as soon as a watch wants one and the wait after the last is over.
     async fn open(&mut self) -> Result<Duplex<WatchRequest, WatchResponse>, Gone> {
         loop {
             while !self.watches.needs_stream() {
-                poll_fn(|cx| self.inbox.poll(cx, &mut self.commands)).await?;
-                self.obey();
+                self.wait().await?;
             }
             let channel = self.channel.clone();
             // Each reader has a deadline of its own, and takes its wish back when it is over.
@@ -364,7 +367,10 @@ impl WatchDriver {
                     Poll::Pending => self.inbox.poll(cx, &mut self.commands).map_ok(|()| None),
                 });
                 match opened.await? {
-                    Some(Ok(duplex)) => return Ok(duplex),
+                    Some(Ok(duplex)) => {
+                        self.watches.handle_opened(clock::now());
+                        return Ok(duplex);
+                    }
                     Some(Err(error)) => {
                         self.watches.handle_unreachable(&Arc::new(error));
                         self.act(None);
@@ -373,6 +379,18 @@ impl WatchDriver {
                 }
             }
         }
+    }
+
+    /// Waits without a stream, for the readers' wishes or for the machine's time.
+    async fn wait(&mut self) -> Result<(), Gone> {
+        let until = self.watches.poll_timeout().unwrap_or(Instant(u64::MAX));
+        let commands = poll_fn(|cx| self.inbox.poll(cx, &mut self.commands));
+        match race(commands, clock::sleep_until(until)).await {
+            Either::Left(commands) => commands?,
+            Either::Right(()) => self.watches.handle_timeout(clock::now()),
+        }
+        self.obey();
+        Ok(())
     }
 
     /// Runs the stream until it is over.
@@ -392,14 +410,15 @@ impl WatchDriver {
             if matches!(step.sent, Some(Ok(()))) {
                 request = None;
             }
+            let now = clock::now();
             match step.received {
-                Some(Ok(Some(response))) => self.watches.handle_response(response),
-                Some(Ok(None)) => self.watches.handle_disconnect(&Arc::new(ended_by_server())),
-                Some(Err(error)) => self.watches.handle_disconnect(&Arc::new(error)),
+                Some(Ok(Some(response))) => self.watches.handle_response(now, response),
+                Some(Ok(None)) => self.watches.handle_disconnect(now, &Arc::new(ended_by_server())),
+                Some(Err(error)) => self.watches.handle_disconnect(now, &Arc::new(error)),
                 None => {
                     // What the server sent before it stopped reading comes first.
                     if let Some(Err(error)) = step.sent {
-                        self.watches.handle_disconnect(&Arc::new(error));
+                        self.watches.handle_disconnect(now, &Arc::new(error));
                     }
                 }
             }
@@ -448,13 +467,8 @@ impl WatchDriver {
     fn obey(&mut self) {
         while let Some(command) = self.commands.pop_front() {
             match command {
-                Command::Create {
-                    key,
-                    request,
-                    buffer_bytes,
-                    mailbox,
-                } => {
-                    self.watches.handle_create(key, request, buffer_bytes, mailbox);
+                Command::Create { key, create, mailbox } => {
+                    self.watches.handle_create(key, create, mailbox);
                 }
                 Command::Cancel(key) => self.watches.handle_cancel(key),
                 Command::Progress(key, mailbox) => {
@@ -475,6 +489,7 @@ impl WatchDriver {
                     let route = route.cloned();
                     reader.change(|state| state.created = route.map(|route| Created { id, revision, route }));
                 }
+                Action::Resumed { reader } => reader.lock().resumes += 1,
                 Action::Deliver { key, reader, batch } => {
                     if let Err(Full) = reader.change(|state| state.queue.push(batch)) {
                         self.watches.handle_refused(key);

@@ -6,6 +6,7 @@
 mod kv;
 mod lease;
 mod lock;
+mod resume;
 mod support;
 mod txn;
 mod watch;

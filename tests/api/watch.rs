@@ -392,8 +392,8 @@ fn a_server_that_dies_ends_its_watches_with_the_place_to_go_on() {
     let cluster = cluster();
     run(async {
         let client = Client::connect(cluster.endpoints()).await.unwrap();
-        let mut silent = client.watch("dies/silent").await.unwrap();
-        let mut watch = client.watch("dies").await.unwrap();
+        let mut silent = client.watch("dies/silent").resume(false).await.unwrap();
+        let mut watch = client.watch("dies").resume(false).await.unwrap();
         let put = client.put("dies", "one").await.unwrap().revision();
         events(&mut watch, 1).await;
         cluster.member(0).kill();

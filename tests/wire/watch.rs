@@ -127,8 +127,15 @@ async fn peers(builder: &h2::server::Builder) -> (Client, mpsc::UnboundedReceive
 
 /// A client with one live watch, with the id 0, and the server's end of its stream.
 async fn live(builder: &h2::server::Builder) -> (Client, mpsc::UnboundedReceiver<Peer>, Peer, Watch) {
+    live_that(builder, true).await
+}
+
+async fn live_that(
+    builder: &h2::server::Builder,
+    resume: bool,
+) -> (Client, mpsc::UnboundedReceiver<Peer>, Peer, Watch) {
     let (client, mut streams) = peers(builder).await;
-    let creating = create(&client);
+    let creating = create_that(&client, resume);
     let mut peer = patiently("a stream", streams.recv()).await.unwrap();
     peer.grant(0).await;
     let watch = patiently("created", creating).await.unwrap().unwrap();
@@ -138,8 +145,12 @@ async fn live(builder: &h2::server::Builder) -> (Client, mpsc::UnboundedReceiver
 type Creating = tokio::task::JoinHandle<Result<Watch, WatchEnd>>;
 
 fn create(client: &Client) -> Creating {
+    create_that(client, true)
+}
+
+fn create_that(client: &Client, resume: bool) -> Creating {
     let client = client.clone();
-    tokio::spawn(async move { client.watch("key").await })
+    tokio::spawn(async move { client.watch("key").resume(resume).await })
 }
 
 async fn disconnected(watch: &mut Watch) -> (Code, Revision) {
@@ -173,7 +184,7 @@ async fn events_are_read_while_the_server_reads_no_requests() {
 
 #[tokio::test]
 async fn a_breach_ends_the_stream_and_the_next_watch_has_a_new_one() {
-    let (client, mut streams, mut peer, mut watch) = live(&h2::server::Builder::new()).await;
+    let (client, mut streams, mut peer, mut watch) = live_that(&h2::server::Builder::new(), false).await;
     peer.send(&put(0, 11));
     peer.send(&put(7, 12));
     assert_eq!(
@@ -202,7 +213,7 @@ async fn a_stream_that_the_server_ends_ends_its_watches() {
         ("14", Code::Unavailable),
         ("7", Code::PermissionDenied),
     ] {
-        let (_client, _streams, mut peer, mut watch) = live(&h2::server::Builder::new()).await;
+        let (_client, _streams, mut peer, mut watch) = live_that(&h2::server::Builder::new(), false).await;
         peer.send(&put(0, 11));
         peer.responses.send_trailers(trailers(status)).unwrap();
         let batch = patiently("an event", watch.next()).await.unwrap();
@@ -213,6 +224,115 @@ async fn a_stream_that_the_server_ends_ends_its_watches() {
             "status {status}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_watch_survives_streams_that_are_cut_in_every_way() {
+    let (_client, mut streams, mut peer, mut watch) = live(&h2::server::Builder::new()).await;
+    let mut revision = 10;
+    for round in 0..4 {
+        revision += 1;
+        peer.send(&put(0, revision));
+        let batch = patiently("an event", watch.next()).await.unwrap();
+        assert_eq!(batch.events.len(), 1);
+        assert_eq!(batch.resume_revision, Revision(revision + 1));
+        // The next event is on its way when the stream goes: half of a message, the
+        // first of two fragments, or all of it, but nothing else.
+        match round {
+            0 => peer.responses.send_trailers(trailers("0")).unwrap(),
+            1 => peer.responses.send_trailers(trailers("14")).unwrap(),
+            2 => {
+                let half = frame(&put(0, revision + 1)).slice(..9);
+                peer.responses.send_data(half, false).unwrap();
+                peer.responses.send_reset(h2::Reason::CANCEL);
+            }
+            _ => {
+                let fragment = WatchResponse {
+                    fragment: true,
+                    ..put(0, revision + 1)
+                };
+                peer.send(&fragment);
+                peer.responses.send_trailers(trailers("14")).unwrap();
+            }
+        }
+        peer = patiently("the next stream", streams.recv()).await.unwrap();
+        match peer.request().await {
+            Some(RequestUnion::CreateRequest(create)) => {
+                assert_eq!(create.start_revision, revision + 1);
+                assert_eq!(create.key, "key");
+            }
+            other => panic!("{other:?}"),
+        }
+        peer.send(&created(0));
+        // What was handed out already comes again from a server that is careless.
+        peer.send(&put(0, revision));
+    }
+    peer.send(&put(0, revision + 1));
+    let batch = patiently("an event", watch.next()).await.unwrap();
+    assert_eq!(batch.events[0].revision(), Revision(revision + 1));
+    assert_eq!((watch.reconnects(), watch.created_revision()), (4, Revision(10)));
+}
+
+#[tokio::test]
+async fn a_thousand_watches_are_sent_before_the_first_is_answered_on_a_resume_too() {
+    const COUNT: i64 = 1000;
+    let (client, mut streams) = peers(&h2::server::Builder::new()).await;
+    let creating: Vec<_> = (0..COUNT).map(|_| create(&client)).collect();
+    let mut watches = Vec::new();
+    for creating in [Some(creating), None] {
+        let mut peer = patiently("a stream", streams.recv()).await.unwrap();
+        let start = if creating.is_some() { 0 } else { 11 };
+        for _ in 0..COUNT {
+            match peer.request().await {
+                Some(RequestUnion::CreateRequest(create)) => assert_eq!(create.start_revision, start),
+                other => panic!("{other:?}"),
+            }
+        }
+        for id in 0..COUNT {
+            peer.send(&created(id));
+        }
+        for creating in creating.into_iter().flatten() {
+            watches.push(patiently("created", creating).await.unwrap().unwrap());
+        }
+        if start == 0 {
+            peer.responses.send_trailers(trailers("14")).unwrap();
+            continue;
+        }
+        for id in 0..COUNT {
+            peer.send(&put(id, 11));
+        }
+        for watch in &mut watches {
+            let batch = patiently("an event", watch.next()).await.unwrap();
+            assert_eq!(batch.events[0].revision(), Revision(11));
+            assert_eq!(watch.reconnects(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_creation_survives_a_lost_stream_and_a_resume_that_is_refused_ends_the_watch() {
+    let (client, mut streams) = peers(&h2::server::Builder::new()).await;
+    let creating = create(&client);
+    let mut peer = patiently("a stream", streams.recv()).await.unwrap();
+    assert!(peer.request().await.is_some());
+    peer.responses.send_trailers(trailers("14")).unwrap();
+    let mut peer = patiently("the next stream", streams.recv()).await.unwrap();
+    peer.grant(0).await;
+    let mut watch = patiently("created", creating).await.unwrap().unwrap();
+    assert_eq!(watch.reconnects(), 0);
+    peer.responses.send_trailers(trailers("14")).unwrap();
+    let mut peer = patiently("the third stream", streams.recv()).await.unwrap();
+    assert!(peer.request().await.is_some());
+    peer.send(&WatchResponse {
+        canceled: true,
+        cancel_reason: "etcdserver: permission denied".to_owned(),
+        ..created(-1)
+    });
+    let end = patiently("the end", watch.next()).await;
+    let Err(WatchEnd::Canceled { resume_revision, .. }) = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(resume_revision, Revision(11));
 }
 
 #[tokio::test]
@@ -276,7 +396,7 @@ async fn turn() {
 async fn created_as_the_stream_ends(
     turns: usize,
 ) -> (Client, mpsc::UnboundedReceiver<Peer>, Watch, Creating) {
-    let (client, streams, mut peer, watch) = live(&h2::server::Builder::new()).await;
+    let (client, streams, mut peer, watch) = live_that(&h2::server::Builder::new(), false).await;
     peer.responses.send_trailers(trailers("0")).unwrap();
     for _ in 0..turns {
         turn().await;

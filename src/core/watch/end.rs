@@ -38,7 +38,9 @@ pub enum WatchEnd {
         /// The size of the buffer.
         buffer_bytes: usize,
     },
-    /// The stream that carried the watch is gone, or no stream was to be had in time.
+    /// No stream was to be had in time; or the one that carried the watch is gone, and
+    /// it does not resume, or the reason is there to stay: the server serves no
+    /// watches to this client, or sends what this client refuses to read.
     Disconnected {
         /// What ended the stream, or kept it from being opened.
         error: Arc<Error>,

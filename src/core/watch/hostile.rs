@@ -1,6 +1,6 @@
 //! The machine with a server that breaks the protocol, overdoes it, or says nothing.
 
-use super::tests::{BUFFER, Script, answer, created_answer, event, events, fragment, refused};
+use super::tests::{Script, answer, created_answer, event, events, fragment, refused};
 use super::*;
 use crate::pb::mvccpb;
 
@@ -89,12 +89,12 @@ fn the_number_of_watches_is_bounded_also_where_the_server_never_answers() {
     for _ in 0..WATCHES_MAX {
         let key = WatchKey(script.keys + 1);
         script.keys += 1;
-        script.watches.handle_create(key, WatchCreateRequest::default(), BUFFER, key.0);
+        script.watches.handle_create(key, Create::default(), key.0);
         script.watches.poll_request();
         script.watches.handle_cancel(key);
         script.watches.poll_action();
     }
-    script.watches.handle_create(WatchKey(u64::MAX), WatchCreateRequest::default(), BUFFER, 0);
+    script.watches.handle_create(WatchKey(u64::MAX), Create::default(), 0);
     assert_eq!(script.actions(), ["0 refused ResourceExhausted"]);
     script.answer(created_answer(0, 10));
     script.create(0);

@@ -1,12 +1,14 @@
 //! The machine against a small model of the server: a history of revisions, and
 //! watches that are served from it late, in pieces, and interleaved. Streams break,
-//! readers refuse, watches are cancelled. Whatever happens, a reader that goes on
-//! where its watch ended sees every revision once, whole and in order.
+//! readers refuse, watches are cancelled. Whatever happens, a reader whose watch
+//! resumes, or that goes on itself where its watch ended, sees every revision once,
+//! whole and in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::{Action, Batch, Event, WatchEnd, WatchKey, Watches, breach};
+use super::{Action, Batch, Create, Event, WatchEnd, WatchKey, Watches, breach};
+use crate::core::time::Instant;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::pb::mvccpb;
@@ -19,7 +21,7 @@ const READERS_MAX: usize = 8;
 
 #[test]
 fn every_reader_sees_the_history_once_whole_and_in_order() {
-    let mut batches = 0;
+    let (mut batches, mut resumes) = (0, 0);
     for seed in 0..SEEDS {
         let mut failing = Failing(Some(seed));
         let mut world = World::new(seed);
@@ -28,9 +30,11 @@ fn every_reader_sees_the_history_once_whole_and_in_order() {
         }
         world.settle();
         batches += world.readers.iter().map(|reader| reader.seen.len()).sum::<usize>();
+        resumes += world.resumes;
         failing.0 = None;
     }
     assert!(batches > 10_000, "the simulation does nothing: {batches}");
+    assert!(resumes > 1_000, "nothing resumes: {resumes}");
 }
 
 /// Says which seed failed, unless it was told that none did.
@@ -50,6 +54,9 @@ struct World {
     watches: Watches<usize>,
     readers: Vec<Reader>,
     keys: u64,
+    now: Instant,
+    open: bool,
+    resumes: usize,
 }
 
 /// One reader, over all the watches it had one after another.
@@ -60,6 +67,8 @@ struct Reader {
     /// The first revision that it has to see; unknown until it is created.
     from: Option<i64>,
     seen: Vec<Event>,
+    /// Its watches go on by themselves when a stream breaks.
+    resume: bool,
     left: bool,
 }
 
@@ -68,9 +77,12 @@ impl World {
         World {
             chance: Chance(seed),
             server: Server::default(),
-            watches: Watches::new(),
+            watches: Watches::new(seed),
             readers: Vec::new(),
             keys: 0,
+            now: Instant::default(),
+            open: false,
+            resumes: 0,
         }
     }
 
@@ -78,14 +90,15 @@ impl World {
         match self.chance.below(100) {
             0..=24 => self.server.write(&mut self.chance),
             25..=34 if self.readers.len() < READERS_MAX => self.arrive(),
-            35..=54 => self.send(),
+            35..=49 => self.send(usize::MAX),
+            50..=54 => self.send(1),
             55..=69 => self.server.serve(&mut self.chance),
             70..=92 => self.receive(),
             93 => self.ask_progress(),
             94 => self.server.notify_progress(),
             95 => self.leave(),
             96 => self.server.cancel_one(&mut self.chance),
-            97 => self.disconnect(),
+            97..=98 => self.disconnect(),
             _ => {}
         }
     }
@@ -93,7 +106,7 @@ impl World {
     /// Lets everything through and holds the readers against the history.
     fn settle(&mut self) {
         loop {
-            self.send();
+            self.send(usize::MAX);
             while self.server.catch_up(&mut self.chance) {}
             if self.server.wire.is_empty() && !self.watches.needs_stream() {
                 break;
@@ -122,6 +135,7 @@ impl World {
         let watched = (self.chance.below(2) == 0).then(|| self.chance.below(KEYS));
         self.readers.push(Reader {
             watched,
+            resume: self.chance.below(3) > 0,
             from: (start > 0).then_some(start),
             ..Reader::default()
         });
@@ -138,7 +152,12 @@ impl World {
             start_revision: start,
             ..WatchCreateRequest::default()
         };
-        self.watches.handle_create(key, request, 1 << 20, reader);
+        let create = Create {
+            request,
+            buffer_bytes: 1 << 20,
+            resume: self.readers[reader].resume,
+        };
+        self.watches.handle_create(key, create, reader);
         self.act();
     }
 
@@ -163,8 +182,23 @@ impl World {
         (count > 0).then(|| self.chance.below(count) as usize)
     }
 
-    fn send(&mut self) {
-        while let Some(request) = self.watches.poll_request() {
+    /// Sends so many requests at most, over a new stream where there is none.
+    fn send(&mut self, count: usize) {
+        if let Some(at) = self.watches.poll_timeout() {
+            self.now = self.now.max(at);
+            self.watches.handle_timeout(self.now);
+        }
+        if self.watches.needs_stream() && !self.open {
+            self.watches.handle_opened(self.now);
+            self.open = true;
+        }
+        if !self.open {
+            return;
+        }
+        for _ in 0..count {
+            let Some(request) = self.watches.poll_request() else {
+                return;
+            };
             self.watches.check();
             self.server.take(request, &mut self.chance);
         }
@@ -172,14 +206,17 @@ impl World {
 
     fn receive(&mut self) {
         if let Some(response) = self.server.wire.pop_front() {
-            self.watches.handle_response(response);
+            self.watches.handle_response(self.now, response);
             self.act();
         }
     }
 
     fn disconnect(&mut self) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
         self.server.lose_stream();
-        self.watches.handle_disconnect(&Arc::new(breach("gone")));
+        self.watches.handle_disconnect(self.now, &Arc::new(breach("gone")));
         self.act();
     }
 
@@ -191,6 +228,10 @@ impl World {
                 Action::Created { reader, revision, .. } => {
                     self.readers[reader].from.get_or_insert(revision.0 + 1);
                 }
+                Action::Resumed { reader } => {
+                    assert!(self.readers[reader].resume && !self.readers[reader].left);
+                    self.resumes += 1;
+                }
                 Action::Deliver { key, reader, batch } => match self.chance.below(20) {
                     0 => self.watches.handle_refused(key),
                     _ => self.readers[reader].read(key, batch),
@@ -199,6 +240,9 @@ impl World {
                     WatchEnd::Closed => {
                         self.readers[reader].left = true;
                         self.readers[reader].key = None;
+                    }
+                    WatchEnd::Disconnected { .. } if self.readers[reader].resume => {
+                        panic!("a watch that resumes ended with its stream")
                     }
                     end => resumes.push((reader, end.resume_revision().expect("it ended for good"))),
                 },

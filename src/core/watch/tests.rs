@@ -5,6 +5,7 @@ use super::*;
 use crate::pb::etcdserverpb::ResponseHeader;
 use crate::pb::mvccpb;
 
+pub(super) const NOW: Instant = Instant(1_000_000_000);
 pub(super) const BUFFER: usize = 1 << 20;
 
 /// A machine whose readers are their keys.
@@ -16,7 +17,7 @@ pub(super) struct Script {
 impl Script {
     pub(super) fn new() -> Script {
         Script {
-            watches: Watches::new(),
+            watches: Watches::new(1),
             keys: 0,
         }
     }
@@ -34,10 +35,10 @@ impl Script {
     }
 
     pub(super) fn create(&mut self, start: i64) -> WatchKey {
-        self.create_with(start, BUFFER)
+        self.create_with(start, BUFFER, false)
     }
 
-    pub(super) fn create_with(&mut self, start: i64, buffer_bytes: usize) -> WatchKey {
+    pub(super) fn create_with(&mut self, start: i64, buffer_bytes: usize, resume: bool) -> WatchKey {
         self.keys += 1;
         let request = WatchCreateRequest {
             key: format!("key {}", self.keys).into(),
@@ -45,13 +46,18 @@ impl Script {
             ..WatchCreateRequest::default()
         };
         let key = WatchKey(self.keys);
-        self.watches.handle_create(key, request, buffer_bytes, self.keys);
+        let create = Create {
+            request,
+            buffer_bytes,
+            resume,
+        };
+        self.watches.handle_create(key, create, self.keys);
         self.watches.check();
         key
     }
 
     pub(super) fn answer(&mut self, response: WatchResponse) {
-        self.watches.handle_response(response);
+        self.watches.handle_response(NOW, response);
         self.watches.check();
     }
 
@@ -65,7 +71,9 @@ impl Script {
         let requests = std::iter::from_fn(|| self.watches.poll_request());
         let words = requests.map(|request| match request.request_union.unwrap() {
             RequestUnion::CreateRequest(create) => {
-                format!("create {}", std::str::from_utf8(&create.key).unwrap())
+                let from = Some(create.start_revision).filter(|&start| start != 0);
+                let from = from.map_or(String::new(), |start| format!(" from {start}"));
+                format!("create {}{from}", std::str::from_utf8(&create.key).unwrap())
             }
             RequestUnion::CancelRequest(cancel) => format!("cancel {}", cancel.watch_id),
             RequestUnion::ProgressRequest(_) => "progress".to_owned(),
@@ -83,6 +91,7 @@ impl Script {
 fn words(action: &Action<u64>) -> String {
     match action {
         Action::Created { reader, id, revision } => format!("{reader} created {} at {revision}", id.0),
+        Action::Resumed { reader } => format!("{reader} resumed"),
         Action::Deliver { reader, batch, .. } => {
             let events: Vec<_> = batch.events.iter().map(|event| event.revision().0).collect();
             format!("{reader} sees {events:?}, resume {}", batch.resume_revision)
@@ -173,7 +182,7 @@ fn creates_are_sent_without_waiting_and_answered_in_order() {
     assert!(script.watches.needs_stream());
     assert_eq!(
         script.requests(),
-        ["create key 1", "create key 2", "create key 3"]
+        ["create key 1", "create key 2", "create key 3 from 5"]
     );
     assert!(!script.watches.needs_stream());
     script.answer(created_answer(7, 10));
@@ -224,7 +233,7 @@ fn a_watch_from_now_begins_behind_the_revision_it_was_created_at() {
 #[test]
 fn a_watch_from_now_resumes_behind_its_creation_until_the_first_event() {
     let mut script = Script::with_live(1, 10);
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     script.watches.check();
     assert_eq!(script.actions(), ["1 Internal, resume 11", "close"]);
 }
@@ -238,7 +247,7 @@ fn a_watch_from_a_revision_resumes_there_until_the_first_event() {
     script.answer(created_answer(0, 10));
     script.answer(created_answer(1, 10));
     script.actions();
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     assert_eq!(
         script.actions(),
         ["1 Internal, resume 4", "2 Internal, resume 400", "close"]
@@ -249,7 +258,7 @@ fn a_watch_from_a_revision_resumes_there_until_the_first_event() {
 fn a_header_ahead_of_the_events_is_no_place_to_resume_from() {
     let mut script = Script::with_live(1, 10);
     script.answer(events(0, 99, &[11]));
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     let expected = ["1 sees [11], resume 12", "1 Internal, resume 12", "close"];
     assert_eq!(script.actions(), expected);
 }
@@ -304,7 +313,7 @@ fn a_batch_has_whole_revisions_whatever_the_fragments() {
 fn a_stream_cut_between_fragments_resumes_at_the_revision_that_is_not_whole() {
     let mut script = Script::with_live(1, 10);
     script.answer(fragment(0, 20, &[11, 12]));
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     let expected = ["1 sees [11], resume 12", "1 Internal, resume 12", "close"];
     assert_eq!(script.actions(), expected);
 }
@@ -335,7 +344,7 @@ fn events_below_a_watch_from_now_are_dropped_from_fragments_too() {
 fn a_revision_that_is_too_large_ends_the_watch_behind_all_before_it() {
     let mut script = Script::new();
     let two = Event::from_wire(event(1)).unwrap();
-    script.create_with(0, bytes_of(&[two.clone(), two]));
+    script.create_with(0, bytes_of(&[two.clone(), two]), false);
     script.requests();
     script.answer(created_answer(0, 10));
     script.answer(fragment(0, 20, &[11, 12, 12]));
@@ -464,7 +473,7 @@ fn a_lost_stream_ends_what_it_carried_and_keeps_what_was_not_sent() {
     script.create(3);
     script.watches.poll_request();
     script.create(0);
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     script.watches.check();
     assert_eq!(
         script.actions(),
@@ -480,7 +489,7 @@ fn what_was_meant_for_a_lost_stream_is_not_sent_on_the_next() {
     let mut script = Script::with_live(2, 10);
     script.cancel(WatchKey(1));
     script.watches.handle_progress_request(WatchKey(2));
-    script.watches.handle_disconnect(&Arc::new(breach("gone")));
+    script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     script.watches.check();
     assert!(script.requests().is_empty());
 }
