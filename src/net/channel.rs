@@ -222,7 +222,7 @@ impl Channel {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.lock().links.iter().any(|link| link.route().is_some())
+        self.lock().links.iter().any(|link| matches!(link.status, LinkStatus::Up(..)))
     }
 
     fn all_down(&self) -> bool {

@@ -1,23 +1,15 @@
 //! The lease service, and leases that are kept alive, against a real server.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tenure::{Client, Code, EtcdError, LeaseEnd, LeaseId};
 
-use crate::support::{client, counted_client, run};
+use crate::support::{client, counted_client, patiently, run};
 
 /// The least that a server with the default election timeout grants.
 const TTL_SHORT: Duration = Duration::from_secs(2);
 /// Longer than any test.
 const TTL_LONG: Duration = Duration::from_secs(600);
-/// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let bounded = tokio::time::timeout(PATIENCE, future).await;
-    bounded.unwrap_or_else(|_| panic!("{what} has not happened"))
-}
 
 async fn until_gone(client: &Client, lease: LeaseId) {
     patiently("the end on the server", async {

@@ -12,23 +12,15 @@ use std::time::Duration;
 
 use tenure::{Client, Code, KeyRange, LeaseEnd, Op, Revision, Session};
 
-use crate::support::{client, counted_client, endpoints, is_embedded, run};
+use crate::support::{client, counted_client, endpoints, is_embedded, patiently, run};
 
 /// Long enough that no renewal happens while requests are counted.
 const TTL: Duration = Duration::from_secs(60);
 /// Short, for what is to run out.
 const TTL_SHORT: Duration = Duration::from_secs(2);
-/// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn session() -> Session {
     client().await.session().ttl(TTL).await.unwrap()
-}
-
-async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} has not happened"))
 }
 
 /// How many keys there are in the queue of `name`.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tenure::{Client, Config, Dialing, Endpoint, Io};
 use tenure_testserver::Server;
@@ -20,6 +21,14 @@ pub(crate) fn run<T>(body: impl Future<Output = T>) -> T {
         Err(_) => tokio::runtime::Builder::new_multi_thread(),
     };
     builder.enable_all().build().expect("a runtime").block_on(body)
+}
+
+/// A bound for what has to happen at last; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let bounded = tokio::time::timeout(PATIENCE, future).await;
+    bounded.unwrap_or_else(|_| panic!("{what} has not happened"))
 }
 
 /// The endpoints of the server that this process's tests share.

@@ -10,16 +10,7 @@ use tenure_etcd::{Binary, Cluster, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{client, counted_client, run};
-
-/// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} has not happened"))
-}
+use crate::support::{client, counted_client, patiently, run};
 
 fn cluster() -> Cluster {
     Cluster::start(&Binary::find().unwrap(), 1, Options::default()).unwrap()

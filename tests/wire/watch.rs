@@ -1,6 +1,5 @@
 //! The watch stream against a server that breaks the protocol, stalls, or goes.
 
-use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,16 +12,7 @@ use tenure::pb::mvccpb;
 use tenure::{Client, Code, Config, Event, Revision, Watch, WatchEnd, WatchId};
 use tokio::sync::mpsc;
 
-use crate::peer::{Asked, frame, head, serve, server, trailers};
-
-/// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} has not happened"))
-}
+use crate::peer::{Asked, frame, head, patiently, serve, server, trailers};
 
 /// The server's end of one watch stream.
 struct Peer {
