@@ -180,7 +180,7 @@ async fn headers(config: Config) -> (HeaderMap, HeaderMap) {
     // Only what was asked matters: the answer is that of a lease that is not there.
     let _ = client.lease_keep_alive_once(LeaseId(7)).await;
     let renewal = patiently("a stream", seen.recv()).await.unwrap();
-    let _ = client.watch("key").await;
+    let _ = client.watch("key").resume(false).await;
     let watch = patiently("a stream", seen.recv()).await.unwrap();
     assert_eq!(renewal.get("hasleader"), watch.get("hasleader"));
     (put, watch)
