@@ -3,6 +3,7 @@
 //! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
+mod cancel;
 mod kv;
 mod lease;
 mod lock;
