@@ -1,0 +1,12 @@
+//! The lock while its holder's process stands still or dies: processes of their
+//! own, stopped with SIGSTOP and killed with SIGKILL, on a real etcd.
+//!
+//! `TENURE_PAUSES` asks for more pauses, and `TENURE_SEED` for others.
+
+mod child;
+mod crashes;
+mod pauses;
+mod process;
+mod record;
+mod relay;
+mod support;
