@@ -1,7 +1,7 @@
 //! The lock while its holder's process stands still or dies: processes of their
 //! own, stopped with SIGSTOP and killed with SIGKILL, on a real etcd.
 //!
-//! `TENURE_PAUSES` asks for more pauses, and `TENURE_SEED` for others.
+//! `TENURE_PAUSES` asks for more pauses, 10,000 say, and `TENURE_SEED` for others.
 
 mod child;
 mod crashes;

@@ -29,6 +29,8 @@ const PROCESSES: u64 = 25;
 /// Pauses are shorter and longer than the TTL.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// The longest wait for a child to queue.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A renewal falls due in any part of this.
 const HOLD_MAX: Duration = Duration::from_millis(700);
 /// Less than the patience of a client whose leases have this TTL.
@@ -119,7 +121,9 @@ impl Pause {
         let relay = Relay::start(&endpoint(), self.delay).await;
         let mut child = Process::start(Role::Checker, relay.endpoint(), &name, self.threads);
         child.says("checks").await;
-        until_queue_is(observer.client(), &contended, 2).await;
+        // One whose lease ran out already, on a machine that is too busy, does not queue.
+        let queued = until_queue_is(observer.client(), &contended, 2);
+        let _ = tokio::time::timeout(QUEUE_WAIT_MAX, queued).await;
         let watching = tokio::spawn(gone(observer.client().clone(), name));
         tokio::time::sleep(self.hold).await;
         child.stop();
@@ -167,31 +171,28 @@ impl Pause {
     }
 
     fn judge(&self) {
-        assert_eq!(self.records.len(), 5, "{self:#?}");
+        assert_eq!(self.records.len(), 5, "{self:?}");
         for (kind, record) in &self.records {
-            assert_eq!(record.revivals, 0, "{kind}: valid after it was lost: {self:#?}");
+            assert_eq!(record.revivals, 0, "{kind}: valid after it was lost: {self:?}");
             if let Some(gone) = self.gone {
                 assert!(
                     record.last_valid < gone,
-                    "{kind}: valid after the key was gone: {self:#?}"
+                    "{kind}: valid after the key was gone: {self:?}"
                 );
-                assert!(
-                    record.claimed <= gone,
-                    "{kind}: claimed beyond the end: {self:#?}"
-                );
+                assert!(record.claimed <= gone, "{kind}: claimed beyond the end: {self:?}");
             }
             if self.is_beyond() {
                 assert!(
                     record.last_valid < self.continued,
-                    "{kind}: valid after the pause: {self:#?}"
+                    "{kind}: valid after the pause: {self:?}"
                 );
-                assert!(record.first_lost > 0, "{kind}: never lost: {self:#?}");
+                assert!(record.first_lost > 0, "{kind}: never lost: {self:?}");
             }
         }
         if self.is_beyond() {
             // What it waited for was released while it stood still.
-            assert!(!self.granted, "granted after the pause: {self:#?}");
-            assert!(self.told > 0, "the loss was told to nobody: {self:#?}");
+            assert!(!self.granted, "granted after the pause: {self:?}");
+            assert!(self.told > 0, "the loss was told to nobody: {self:?}");
         }
     }
 }

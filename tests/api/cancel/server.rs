@@ -123,7 +123,10 @@ impl Etcd {
 
 /// Waits until the runtime has no more tasks than it had.
 pub(super) async fn until_tasks(count: usize) {
-    until(&format!("{count} tasks"), count, || ready(tasks())).await;
+    until(&format!("{count} tasks or fewer"), true, || {
+        ready(tasks() <= count)
+    })
+    .await;
 }
 
 pub(super) fn tasks() -> usize {
