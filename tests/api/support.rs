@@ -9,9 +9,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tenure::{Client, Config, Dialing, Endpoint, Io};
-use tenure_testserver::Server;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tenure_etcd::{Binary, Cluster, Options};
+use tenure_testserver::{Link, Server};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 /// Runs a test's body on the runtime that the environment asks for.
 pub(crate) fn run<T>(body: impl Future<Output = T>) -> T {
@@ -48,21 +50,99 @@ pub(crate) fn is_embedded() -> bool {
     }
 }
 
-/// The server in memory, on a thread of its own: tests come and go with their runtimes.
+/// The server in memory that this process's tests share.
 fn embedded_endpoint() -> &'static str {
-    static ENDPOINT: OnceLock<String> = OnceLock::new();
-    ENDPOINT.get_or_init(|| {
-        let (started, endpoint) = mpsc::channel();
+    static SHARED: OnceLock<Embedded> = OnceLock::new();
+    SHARED.get_or_init(Embedded::start).server.endpoint()
+}
+
+/// A server of one test alone, for what would disturb the others: of the kind that
+/// the environment asks for.
+pub(crate) enum OwnServer {
+    Etcd(Cluster),
+    Embedded(Embedded),
+}
+
+/// The server in memory, on a thread of its own: tests come and go with their runtimes.
+pub(crate) struct Embedded {
+    server: Server,
+    /// The thread ends with it.
+    _running: oneshot::Sender<()>,
+}
+
+impl OwnServer {
+    pub(crate) fn start() -> OwnServer {
+        if is_embedded() {
+            return OwnServer::Embedded(Embedded::start());
+        }
+        let binary = Binary::find().expect("an etcd");
+        OwnServer::Etcd(Cluster::start(&binary, 1, Options::default()).expect("it starts"))
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        match self {
+            OwnServer::Etcd(cluster) => cluster.endpoints(),
+            OwnServer::Embedded(embedded) => vec![embedded.server.endpoint().to_owned()],
+        }
+    }
+
+    /// How many watches it has now.
+    pub(crate) async fn watch_count(&self) -> usize {
+        match self {
+            OwnServer::Etcd(cluster) => watch_gauge(&cluster.member(0).endpoint()).await,
+            OwnServer::Embedded(embedded) => embedded.server.watch_count(),
+        }
+    }
+
+    /// Ends it without a word to its clients. What was stored stays.
+    pub(crate) fn kill(&self) {
+        match self {
+            OwnServer::Etcd(cluster) => cluster.member(0).kill(),
+            OwnServer::Embedded(embedded) => embedded.server.faults().set_link(Link::Down),
+        }
+    }
+
+    pub(crate) fn start_again(&self) {
+        match self {
+            OwnServer::Etcd(cluster) => {
+                cluster.member(0).start().expect("it starts");
+                cluster.member(0).wait_ready().expect("it is ready");
+            }
+            OwnServer::Embedded(embedded) => embedded.server.faults().set_link(Link::Up),
+        }
+    }
+}
+
+impl Embedded {
+    fn start() -> Embedded {
+        let (started, server) = mpsc::channel();
+        let (running, ended) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let server = Server::start().await.expect("a free port");
-                started.send(server.endpoint().to_owned()).expect("a test waits");
-                std::future::pending::<()>().await;
+                started.send(server).expect("a test waits");
+                let _ = ended.await;
             });
         });
-        endpoint.recv().expect("the server in memory starts")
-    })
+        Embedded {
+            server: server.recv().expect("the server in memory starts"),
+            _running: running,
+        }
+    }
+}
+
+/// Reads out of a real etcd's metrics how many watches it has.
+async fn watch_gauge(endpoint: &str) -> usize {
+    const GAUGE: &str = "\netcd_debugging_mvcc_watcher_total ";
+    let address = endpoint.strip_prefix("http://").expect("a plain address");
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it reads");
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).await.expect("it answers");
+    let (_, gauge) = metrics.split_once(GAUGE).expect("it counts its watches");
+    let gauge = gauge.lines().next().map(str::parse);
+    gauge.expect("a line").expect("a number")
 }
 
 pub(crate) async fn client() -> Client {

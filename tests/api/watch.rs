@@ -6,15 +6,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tenure::{Client, Code, Event, KeyRange, Op, Revision, Watch, WatchEnd};
-use tenure_etcd::{Binary, Cluster, Options};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::support::{client, counted_client, patiently, run};
-
-fn cluster() -> Cluster {
-    Cluster::start(&Binary::find().unwrap(), 1, Options::default()).unwrap()
-}
+use crate::support::{OwnServer, client, counted_client, patiently, run};
 
 /// The next so many events.
 async fn events(watch: &mut Watch, count: usize) -> Vec<Event> {
@@ -94,9 +87,9 @@ fn a_thousand_watches_are_created_at_once_and_each_is_its_own() {
 #[test]
 fn a_watch_from_now_on_a_busy_store_misses_nothing_after_its_creation() {
     // Its own server: a compaction by another test ends whoever is behind.
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let writing = {
             let client = client.clone();
             tokio::spawn(async move {
@@ -279,12 +272,12 @@ fn a_canceled_watch_sees_nothing_of_what_follows() {
 
 #[test]
 fn watches_that_are_dropped_and_creations_too_leave_nothing_on_the_server() {
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let mut watch = client.watch("dropped").await.unwrap();
         let dropped = watches(&client, "dropped", 50).await;
-        until_server_has(&cluster, 51).await;
+        until_server_has(&server, 51).await;
         drop(dropped);
         for round in 0..50 {
             let mut creating = pin!(client.watch("dropped").into_future());
@@ -295,29 +288,18 @@ fn watches_that_are_dropped_and_creations_too_leave_nothing_on_the_server() {
                 tokio::task::yield_now().await;
             }
         }
-        until_server_has(&cluster, 1).await;
+        until_server_has(&server, 1).await;
         client.put("dropped", "value").await.unwrap();
         assert_eq!(events(&mut watch, 1).await.len(), 1);
         drop((watch, client));
-        until_server_has(&cluster, 0).await;
+        until_server_has(&server, 0).await;
     });
 }
 
 /// Waits until the server counts so many watches.
-async fn until_server_has(cluster: &Cluster, watches: u32) {
-    const GAUGE: &str = "\netcd_debugging_mvcc_watcher_total ";
-    let endpoint = cluster.member(0).endpoint();
-    let address = endpoint.strip_prefix("http://").unwrap();
+async fn until_server_has(server: &OwnServer, watches: usize) {
     patiently(&format!("{watches} watches"), async {
-        loop {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-            let mut metrics = String::new();
-            stream.read_to_string(&mut metrics).await.unwrap();
-            let (_, gauge) = metrics.split_once(GAUGE).unwrap();
-            if gauge.lines().next() == Some(&watches.to_string()) {
-                return;
-            }
+        while server.watch_count().await != watches {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -352,9 +334,9 @@ fn a_watch_outlives_the_handle_it_was_made_with() {
 
 #[test]
 fn a_reader_that_stalls_lags_alone_and_can_go_on_where_it_was() {
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let mut stalled = client.watch("lag").buffer_bytes(64 << 10).await.unwrap();
         let mut quick = client.watch("lag").await.unwrap();
         let mut written = Vec::new();
@@ -380,14 +362,14 @@ fn a_reader_that_stalls_lags_alone_and_can_go_on_where_it_was() {
 
 #[test]
 fn a_server_that_dies_ends_its_watches_with_the_place_to_go_on() {
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let mut silent = client.watch("dies/silent").resume(false).await.unwrap();
         let mut watch = client.watch("dies").resume(false).await.unwrap();
         let put = client.put("dies", "one").await.unwrap().revision();
         events(&mut watch, 1).await;
-        cluster.member(0).kill();
+        server.kill();
         for (watch, expected) in [(&mut watch, put.next()), (&mut silent, put)] {
             match end(watch).await {
                 WatchEnd::Disconnected {
@@ -400,8 +382,7 @@ fn a_server_that_dies_ends_its_watches_with_the_place_to_go_on() {
                 other => panic!("{other:?}"),
             }
         }
-        cluster.member(0).start().unwrap();
-        cluster.member(0).wait_ready().unwrap();
+        server.start_again();
         let next = patiently("a put", async {
             loop {
                 match client.put("dies", "two").await {

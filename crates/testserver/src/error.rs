@@ -19,6 +19,9 @@ pub(crate) enum Error {
     LeaseTtlTooLarge,
     LeaseNotFound,
     LeaseExists,
+    TooManyRequests,
+    TimedOut,
+    AuthNotEnabled,
 }
 
 impl Error {
@@ -35,7 +38,10 @@ impl Error {
             | Error::RequestTooLarge => Code::InvalidArgument,
             Error::Compacted | Error::FutureRevision | Error::LeaseTtlTooLarge => Code::OutOfRange,
             Error::LeaseNotFound => Code::NotFound,
-            Error::LeaseExists => Code::FailedPrecondition,
+            Error::LeaseExists | Error::AuthNotEnabled => Code::FailedPrecondition,
+            // etcd has a code for it, and does not send it.
+            Error::TooManyRequests => Code::Unknown,
+            Error::TimedOut => Code::Unavailable,
         }
     }
 
@@ -55,6 +61,9 @@ impl Error {
             Error::LeaseTtlTooLarge => "too large lease TTL",
             Error::LeaseNotFound => "requested lease not found",
             Error::LeaseExists => "lease already exists",
+            Error::TooManyRequests => "too many requests",
+            Error::TimedOut => "request timed out",
+            Error::AuthNotEnabled => "authentication is not enabled",
         }
     }
 }
@@ -68,6 +77,7 @@ impl fmt::Display for Error {
 /// The gRPC codes that this server refuses with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    Unknown = 2,
     InvalidArgument = 3,
     NotFound = 5,
     ResourceExhausted = 8,
@@ -75,4 +85,5 @@ pub(crate) enum Code {
     OutOfRange = 11,
     Unimplemented = 12,
     Internal = 13,
+    Unavailable = 14,
 }

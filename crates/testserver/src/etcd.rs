@@ -1,5 +1,7 @@
-//! One etcd: store, leases and watches put together. It answers requests, and it
-//! is told the time; IO, clock and tasks are the [`server`](crate::Server)'s.
+//! One member's state: store, leases and watches put together. It answers requests,
+//! and it is told the time. Which member sees a request, and when, the
+//! [`Cluster`](crate::cluster::Cluster) says; IO, clock and tasks are the
+//! [`server`](crate::Server)'s.
 
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use crate::lease::Leases;
 use crate::pb::{
     CompactionRequest, DeleteRequest, DeleteResponse, Header, HeaderResponse, LeaseGrantRequest,
     LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
-    WatchCommand,
+    LeaseTimeToLiveResponse, Member, MemberListResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, TxnRequest, TxnResponse, WatchCommand,
 };
 use crate::store::{Store, Write, check_delete, check_put, check_range, check_txn};
 use crate::watch::{StreamId, Watches};
@@ -35,8 +37,21 @@ pub struct Options {
     pub fragment_bytes: usize,
     /// The cluster's id in every header.
     pub cluster_id: u64,
-    /// The member's id in every header.
+    /// The member's id in every header; followers have the ids behind it.
     pub member_id: u64,
+    /// Where its time comes from.
+    pub clock: Clock,
+}
+
+/// Where a server's time comes from: that of leases, of etcd's loops, and of all that
+/// comes later on demand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// It is tokio's clock. A runtime whose clock is paused, or simulated, drives it.
+    #[default]
+    Tokio,
+    /// It stands still but for [`Server::advance`](crate::Server::advance), on any runtime.
+    ByHand,
 }
 
 impl Default for Options {
@@ -47,6 +62,7 @@ impl Default for Options {
             fragment_bytes: 2 << 20,
             cluster_id: 0x7e57_c105_7e52_0001,
             member_id: 0x7e57_3e3b_e520_0001,
+            clock: Clock::default(),
         }
     }
 }
@@ -57,6 +73,9 @@ pub(crate) struct Etcd {
     store: Store,
     leases: Leases,
     watches: Watches,
+    /// The leader comes first.
+    members: Vec<Member>,
+    fragment_bytes: usize,
     progress_interval: Duration,
     next_expiry_scan: Duration,
     next_progress: Duration,
@@ -76,10 +95,33 @@ impl Etcd {
             leases: Leases::new(ttl_min),
             watches: Watches::new(identity.clone(), options.fragment_bytes),
             identity,
+            members: Vec::new(),
+            fragment_bytes: options.fragment_bytes,
             progress_interval: options.progress_interval,
             next_expiry_scan: EXPIRY_SCAN_INTERVAL,
             next_progress: options.progress_interval,
         }
+    }
+
+    /// Another member of the same state, which nobody watches yet.
+    pub(crate) fn fork(&self, member_id: u64) -> Etcd {
+        let identity = Header {
+            member_id,
+            ..self.identity.clone()
+        };
+        Etcd {
+            watches: Watches::new(identity.clone(), self.fragment_bytes),
+            identity,
+            store: self.store.clone(),
+            leases: self.leases.clone(),
+            members: self.members.clone(),
+            ..*self
+        }
+    }
+
+    /// Lets the state know of a member of its cluster.
+    pub(crate) fn add_member(&mut self, member: Member) {
+        self.members.push(member);
     }
 
     /// The header of an answer at the present revision.
@@ -197,6 +239,17 @@ impl Etcd {
         }
     }
 
+    pub(crate) fn lease_count(&self) -> usize {
+        self.leases.count()
+    }
+
+    pub(crate) fn members(&self) -> MemberListResponse {
+        MemberListResponse {
+            header: self.header(),
+            members: self.members.clone(),
+        }
+    }
+
     pub(crate) fn handle_watch_command(&mut self, stream: StreamId, command: &WatchCommand) {
         match command {
             WatchCommand::Create(create) => self.watches.create(stream, create, &self.store),
@@ -212,15 +265,17 @@ impl Etcd {
         &mut self.watches
     }
 
+    /// The leases that are over, where it is time to look; the leader revokes them.
+    pub(crate) fn expired(&mut self, now: Duration) -> Vec<i64> {
+        if now < self.next_expiry_scan {
+            return Vec::new();
+        }
+        self.next_expiry_scan = now + EXPIRY_SCAN_INTERVAL;
+        self.leases.expired(now)
+    }
+
     /// What is due: to be called every 100 ms, which is etcd's own step for watches.
     pub(crate) fn handle_tick(&mut self, now: Duration) {
-        if now >= self.next_expiry_scan {
-            self.next_expiry_scan = now + EXPIRY_SCAN_INTERVAL;
-            for id in self.leases.expired(now) {
-                let keys = self.leases.revoke(id).unwrap_or_default();
-                self.delete_keys(&keys);
-            }
-        }
         if now >= self.next_progress {
             self.next_progress = now + self.progress_interval;
             self.watches.handle_progress_tick(self.store.revision());

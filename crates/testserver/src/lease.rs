@@ -17,7 +17,7 @@ const EXPIRED_PER_SCAN_MAX: usize = 500;
 /// Ids that the server chooses count from here. Any id that is not 0 would do.
 const ID_FIRST: i64 = 0x694d_8a5c_0000_0001;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leases {
     ttl_min: i64,
     next_id: i64,
@@ -25,7 +25,7 @@ pub(crate) struct Leases {
     holders: HashMap<Bytes, i64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lease {
     /// As granted, in seconds.
     ttl: i64,
@@ -55,6 +55,10 @@ impl Leases {
 
     pub(crate) fn contains(&self, id: i64) -> bool {
         self.leases.contains_key(&id)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.leases.len()
     }
 
     /// Grants a lease of `id`, or of a new one for 0, and tells its id and TTL.

@@ -1,44 +1,39 @@
-//! The server: connections, HTTP/2, tasks and tokio's clock around one [`Etcd`].
+//! The server: connections, HTTP/2, tasks and the clock around one [`Cluster`].
 //! It decides nothing about keys, leases or watches.
 //!
-//! One task accepts, one ticks, one drives each connection, and each call has its
-//! own. Dropping the [`Server`] ends them all.
+//! One task accepts for each member, one ticks, one drives each connection, and each
+//! call has its own. Dropping the [`Server`] ends them all.
 
 mod call;
-mod cut;
+mod link;
+pub(crate) mod member;
 mod message;
 mod stream;
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::etcd::{Etcd, Options};
+use crate::clock::Time;
+use crate::cluster::{Cluster, LEADER};
+use crate::etcd::{Clock, Options};
 use crate::faults::Faults;
-use crate::watch::StreamId;
+use crate::follower::Follower;
+use member::{Member, Shared, Tasks, spawn};
 
-/// etcd's step for watches that are behind.
-const TICK_INTERVAL: Duration = Duration::from_millis(100);
-/// Windows that a burst of small frames does not use up.
-const WINDOW_BYTES: u32 = 4 << 20;
-/// What a pipe holds for a reader that is slow.
-const PIPE_BYTES: usize = 256 << 10;
+/// What a member is called by that no network leads to.
+const IN_MEMORY: &str = "http://embedded";
 
 /// An etcd in memory that runs as tasks of the tokio runtime it was started on.
-/// It stops when it is dropped, and all that it held is gone.
+/// It stops when it is dropped, and all that it held is gone, its followers too.
 #[derive(Debug)]
 pub struct Server {
-    shared: Arc<Shared>,
+    leader: Arc<Member>,
     /// Aborted with the set, which no task holds on to.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    tasks: Arc<Tasks>,
 }
 
 impl Server {
@@ -65,22 +60,9 @@ impl Server {
     ///
     /// Dropped before its end, nothing runs.
     pub async fn start_with(options: Options) -> io::Result<Server> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let server = Server::new(&options, format!("http://{}", listener.local_addr()?));
-        let (shared, tasks) = (server.shared.clone(), Arc::downgrade(&server.tasks));
-        let accepting = async move {
-            loop {
-                // An error is that of one connection, or of too many open files: the next may do.
-                let accepted = listener.accept().await;
-                let (Ok((io, _)), Some(tasks)) = (accepted, tasks.upgrade()) else {
-                    tokio::time::sleep(TICK_INTERVAL).await;
-                    continue;
-                };
-                let _ = io.set_nodelay(true);
-                spawn(&tasks, serve(shared.clone(), io));
-            }
-        };
-        spawn(&server.tasks, accepting);
+        let (listener, endpoint) = bind().await?;
+        let server = Server::new(&options, endpoint);
+        spawn(&server.tasks, server.leader.clone().listen(listener));
         Ok(server)
     }
 
@@ -92,13 +74,13 @@ impl Server {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn in_memory(options: Options) -> Server {
-        Server::new(&options, "http://embedded".to_owned())
+        Server::new(&options, IN_MEMORY.to_owned())
     }
 
-    /// Where a client finds it, such as `http://127.0.0.1:41237`.
+    /// Where it listens, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.shared.endpoint
+        &self.leader.endpoint
     }
 
     /// A connection to it in memory: the client's end.
@@ -108,98 +90,112 @@ impl Server {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn connect(&self) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        spawn(&self.tasks, serve(self.shared.clone(), ours));
-        theirs
+        self.leader.connect()
+    }
+
+    /// Adds a member with a free port of its own. It has all that was written, and
+    /// applies what is written from here on at once, until its lag is set.
+    ///
+    /// # Errors
+    ///
+    /// There is no free port.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, no member was added.
+    pub async fn add_follower(&self) -> io::Result<Follower> {
+        let (listener, endpoint) = bind().await?;
+        let follower = self.follower(endpoint);
+        spawn(&self.tasks, follower.clone().listen(listener));
+        Ok(Follower::new(follower))
+    }
+
+    /// Like [`Server::add_follower`], to be reached by [`Follower::connect`] alone.
+    #[must_use]
+    pub fn add_follower_in_memory(&self) -> Follower {
+        let number = self.leader.shared.with(|cluster, _| cluster.members().count());
+        Follower::new(self.follower(format!("{IN_MEMORY}-{number}")))
+    }
+
+    /// Moves a clock that is driven by hand. Each step of etcd's loops on the way is made
+    /// at its own time and in order; when this returns, they are made. Tasks that wait
+    /// for a time, such as those of a delayed message, are woken, and go on when they run.
+    ///
+    /// # Panics
+    ///
+    /// Where the clock is not [`Clock::ByHand`].
+    pub fn advance(&self, by: Duration) {
+        let shared = &self.leader.shared;
+        assert!(
+            matches!(shared.time, Time::ByHand(_)),
+            "the server's clock is tokio's"
+        );
+        let end = shared.time.now() + by;
+        loop {
+            let due = shared.with(|cluster, _| cluster.poll_timeout());
+            if due > end {
+                break;
+            }
+            shared.time.set(due.max(shared.time.now()));
+            shared.with(Cluster::handle_timeout);
+        }
+        shared.time.set(end);
     }
 
     /// What tells it to do something wrong.
     #[must_use]
     pub fn faults(&self) -> Faults {
-        self.shared.faults.clone()
+        self.leader.faults.clone()
     }
 
-    /// How many watches there are now.
+    /// How many watches there are now. One that was canceled for a compaction counts
+    /// until its stream ends or its client cancels it too, as in etcd.
     #[must_use]
     pub fn watch_count(&self) -> usize {
-        self.shared.with(|etcd, _| etcd.watches().count())
+        self.leader.watch_count()
+    }
+
+    /// How many leases there are now.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.leader.shared.with(|cluster, _| cluster.member(LEADER).lease_count())
+    }
+
+    /// How many calls are being served now, those that stream and those that are
+    /// not answered yet: each is a stream of HTTP/2.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.leader.stream_count()
+    }
+
+    /// How many connections there are now.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.leader.faults.connection_count()
     }
 
     fn new(options: &Options, endpoint: String) -> Server {
-        let shared = Arc::new(Shared {
-            etcd: Mutex::new(Etcd::new(options)),
-            streams: Mutex::default(),
-            faults: Faults::default(),
-            endpoint,
-            start: Instant::now(),
-        });
+        let cluster = Cluster::new(options, &endpoint);
+        let shared = Arc::new(Shared::new(cluster, Time::new(options.clock)));
         let tasks = Arc::default();
-        spawn(&tasks, tick(shared.clone()));
-        Server { shared, tasks }
-    }
-}
-
-/// What all tasks of a server share.
-#[derive(Debug)]
-struct Shared {
-    etcd: Mutex<Etcd>,
-    /// Who waits for answers on which watch stream.
-    streams: Mutex<HashMap<StreamId, Arc<Notify>>>,
-    faults: Faults,
-    endpoint: String,
-    start: Instant,
-}
-
-impl Shared {
-    /// Does something with the state, and wakes whom it concerns.
-    fn with<T>(&self, body: impl FnOnce(&mut Etcd, Duration) -> T) -> T {
-        let now = self.start.elapsed();
-        let (result, ready) = {
-            let mut etcd = lock(&self.etcd);
-            let result = body(&mut etcd, now);
-            (result, etcd.watches().take_ready())
-        };
-        let streams = lock(&self.streams);
-        for waiting in ready.iter().filter_map(|stream| streams.get(stream)) {
-            waiting.notify_one();
+        if options.clock == Clock::Tokio {
+            spawn(&tasks, shared.clone().tick());
         }
-        result
+        let leader = Arc::new(Member::new(shared, LEADER, endpoint, &tasks));
+        Server { leader, tasks }
+    }
+
+    fn follower(&self, endpoint: String) -> Arc<Member> {
+        let shared = self.leader.shared.clone();
+        let id = shared.with(|cluster, _| cluster.add_follower(&endpoint));
+        Arc::new(Member::new(shared, id, endpoint, &self.tasks))
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn spawn(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'static) {
-    let mut tasks = lock(tasks);
-    while tasks.try_join_next().is_some() {}
-    tasks.spawn(task);
-}
-
-async fn tick(shared: Arc<Shared>) {
-    let mut interval = tokio::time::interval(TICK_INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        shared.with(Etcd::handle_tick);
-    }
-}
-
-async fn serve(shared: Arc<Shared>, io: impl AsyncRead + AsyncWrite + Unpin) {
-    let io = cut::Cut::new(io, shared.faults.clone());
-    let handshake = h2::server::Builder::new()
-        .initial_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .handshake::<_, Bytes>(io);
-    let Ok(mut connection) = handshake.await else {
-        return;
-    };
-    let mut calls = JoinSet::new();
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        while calls.try_join_next().is_some() {}
-        calls.spawn(call::serve(shared.clone(), request, respond));
-    }
+async fn bind() -> io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    Ok((listener, endpoint))
 }
 
 #[cfg(test)]

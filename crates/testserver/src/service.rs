@@ -9,10 +9,19 @@ use prost::Message;
 use crate::error::{Code, Error};
 use crate::etcd::Etcd;
 use crate::pb::{
-    CompactionRequest, DeleteRequest, LeaseGrantRequest, LeaseId, LeaseTimeToLiveRequest, Member,
-    MemberListResponse, PutRequest, RangeRequest, StatusResponse, TxnRequest,
+    CompactionRequest, DeleteRequest, Header, LeaseGrantRequest, LeaseId, LeaseTimeToLiveRequest, PutRequest,
+    RangeRequest, StatusResponse, TxnRequest,
 };
 
+pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
+pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
+pub(crate) const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
+pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
+pub(crate) const COMPACT: &str = "/etcdserverpb.KV/Compact";
+pub(crate) const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+pub(crate) const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+pub(crate) const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
+pub(crate) const MAINTENANCE_STATUS: &str = "/etcdserverpb.Maintenance/Status";
 pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 pub(crate) const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
@@ -22,13 +31,15 @@ const VERSION: &str = "3.6.0";
 /// How a call ends that does not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
-    pub(crate) code: Code,
+    /// gRPC's number.
+    pub(crate) code: u16,
     pub(crate) message: String,
 }
 
 impl Status {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Status {
         let message = message.into();
+        let code = code as u16;
         Status { code, message }
     }
 }
@@ -39,57 +50,41 @@ impl From<Error> for Status {
     }
 }
 
-/// Answers one request to a unary method. `endpoint` is what a client reaches the server by.
-pub(crate) fn answer(
-    etcd: &mut Etcd,
-    now: Duration,
-    endpoint: &str,
-    path: &str,
-    body: Bytes,
-) -> Result<Bytes, Status> {
+/// Answers one request to a unary method out of one member's state. What needs
+/// more than that, [`Cluster`](crate::cluster::Cluster) answers.
+pub(crate) fn answer(etcd: &mut Etcd, now: Duration, path: &str, body: Bytes) -> Result<Bytes, Status> {
     match path {
-        "/etcdserverpb.KV/Range" => reply(etcd.range(&decode::<RangeRequest>(body)?)),
-        "/etcdserverpb.KV/Put" => reply(etcd.put(&decode::<PutRequest>(body)?)),
-        "/etcdserverpb.KV/DeleteRange" => reply(etcd.delete(&decode::<DeleteRequest>(body)?)),
-        "/etcdserverpb.KV/Txn" => reply(etcd.txn(&decode::<TxnRequest>(body)?)),
-        "/etcdserverpb.KV/Compact" => reply(etcd.compact(&decode::<CompactionRequest>(body)?)),
-        "/etcdserverpb.Lease/LeaseGrant" => reply(etcd.lease_grant(now, &decode::<LeaseGrantRequest>(body)?)),
-        "/etcdserverpb.Lease/LeaseRevoke" => reply(etcd.lease_revoke(&decode::<LeaseId>(body)?)),
-        "/etcdserverpb.Lease/LeaseTimeToLive" => {
+        RANGE => reply(etcd.range(&decode::<RangeRequest>(body)?)),
+        PUT => reply(etcd.put(&decode::<PutRequest>(body)?)),
+        DELETE_RANGE => reply(etcd.delete(&decode::<DeleteRequest>(body)?)),
+        TXN => reply(etcd.txn(&decode::<TxnRequest>(body)?)),
+        COMPACT => reply(etcd.compact(&decode::<CompactionRequest>(body)?)),
+        LEASE_GRANT => reply(etcd.lease_grant(now, &decode::<LeaseGrantRequest>(body)?)),
+        LEASE_REVOKE => reply(etcd.lease_revoke(&decode::<LeaseId>(body)?)),
+        LEASE_TIME_TO_LIVE => {
             let request = decode::<LeaseTimeToLiveRequest>(body)?;
             reply(Ok(etcd.lease_time_to_live(now, &request)))
         }
         "/etcdserverpb.Lease/LeaseLeases" => reply(Ok(etcd.lease_leases())),
-        "/etcdserverpb.Cluster/MemberList" => reply(Ok(members(etcd, endpoint))),
-        "/etcdserverpb.Maintenance/Status" => reply(Ok(status(etcd))),
+        "/etcdserverpb.Cluster/MemberList" => reply(Ok(etcd.members())),
+        // A client that has a password is told that none is needed.
+        "/etcdserverpb.Auth/Authenticate" => Err(Error::AuthNotEnabled.into()),
         _ => Err(unknown(path)),
     }
 }
 
-fn members(etcd: &Etcd, endpoint: &str) -> MemberListResponse {
-    let header = etcd.header();
-    let member = Member {
-        id: header.as_ref().map_or(0, |header| header.member_id),
-        name: "embedded".to_owned(),
-        peer_urls: Vec::new(),
-        client_urls: vec![endpoint.to_owned()],
-    };
-    MemberListResponse {
-        header,
-        members: vec![member],
-    }
-}
-
-fn status(etcd: &Etcd) -> StatusResponse {
-    let header = etcd.header().unwrap_or_default();
-    let index = u64::try_from(header.revision).unwrap_or_default();
+/// What a member says of itself beside its leader.
+pub(crate) fn status(member: &Etcd, leading: &Header) -> StatusResponse {
+    let header = member.header().unwrap_or_default();
+    // A log of writes that were carried out is as long as their revisions say.
+    let index = |header: &Header| u64::try_from(header.revision).unwrap_or_default();
     StatusResponse {
         version: VERSION.to_owned(),
         db_size: 0,
-        leader: header.member_id,
-        raft_index: index,
+        leader: leading.member_id,
+        raft_index: index(leading),
         raft_term: header.raft_term,
-        raft_applied_index: index,
+        raft_applied_index: index(&header),
         header: Some(header),
     }
 }
@@ -103,6 +98,7 @@ fn unknown(path: &str) -> Status {
         "etcdserverpb.Watch",
         "etcdserverpb.Cluster",
         "etcdserverpb.Maintenance",
+        "etcdserverpb.Auth",
     ];
     let message = match known.contains(&service) {
         true => format!("unknown method {method} for service {service}"),
@@ -120,7 +116,7 @@ pub(crate) fn decode<M: Message + Default>(body: Bytes) -> Result<M, Status> {
     })
 }
 
-fn reply<M: Message>(answer: Result<M, Error>) -> Result<Bytes, Status> {
+pub(crate) fn reply<M: Message>(answer: Result<M, Error>) -> Result<Bytes, Status> {
     Ok(answer?.encode_to_vec().into())
 }
 
@@ -132,7 +128,7 @@ mod tests {
 
     fn ask(etcd: &mut Etcd, path: &str, request: &impl Message) -> Result<Bytes, Status> {
         let body = request.encode_to_vec().into();
-        answer(etcd, Duration::ZERO, "http://127.0.0.1:1", path, body)
+        answer(etcd, Duration::ZERO, path, body)
     }
 
     #[test]
@@ -160,6 +156,17 @@ mod tests {
         let status = ask(&mut etcd, "/etcdserverpb.KV/Put", &PutRequest::default()).unwrap_err();
         let expected = Status::new(Code::InvalidArgument, "etcdserver: key is not provided");
         assert_eq!(status, expected);
+        let status = ask(
+            &mut etcd,
+            "/etcdserverpb.Auth/Authenticate",
+            &PutRequest::default(),
+        )
+        .unwrap_err();
+        let expected = Status::new(
+            Code::FailedPrecondition,
+            "etcdserver: authentication is not enabled",
+        );
+        assert_eq!(status, expected);
     }
 
     #[test]
@@ -167,10 +174,10 @@ mod tests {
         let mut etcd = Etcd::new(&Options::default());
         for path in ["/etcdserverpb.KV/Nothing", "/no.Such/Service", "", "/"] {
             let status = ask(&mut etcd, path, &PutRequest::default()).unwrap_err();
-            assert_eq!(status.code, Code::Unimplemented, "{path}");
+            assert_eq!(status.code, Code::Unimplemented as u16, "{path}");
         }
         let broken = Bytes::from_static(&[0x0a, 0x7f]);
-        let status = answer(&mut etcd, Duration::ZERO, "", "/etcdserverpb.KV/Put", broken).unwrap_err();
-        assert_eq!(status.code, Code::Internal);
+        let status = answer(&mut etcd, Duration::ZERO, "/etcdserverpb.KV/Put", broken).unwrap_err();
+        assert_eq!(status.code, Code::Internal as u16);
     }
 }

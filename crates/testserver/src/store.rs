@@ -27,7 +27,7 @@ pub(crate) use txn::Write;
 /// The revision of a store that nothing was ever written to.
 const REVISION_FIRST: i64 = 1;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Store {
     revision: i64,
     /// -1 before the first compaction, as in etcd: a compaction at 0 is a valid one.
@@ -37,7 +37,7 @@ pub(crate) struct Store {
 }
 
 /// What one revision made of a key: a value, or nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Record {
     revision: i64,
     kv: Option<KeyValue>,

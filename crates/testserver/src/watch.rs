@@ -9,7 +9,8 @@
 //!      '-------------> unsynced <----------------------------'   '-----'
 //!                       |    |                                   |
 //!                       |    '--- every tick, up to 1000 revisions, until none is left
-//!                       '-- compacted: canceled, with compact_revision
+//!                       '-- compacted: canceled, with compact_revision; as in etcd it sees nothing
+//!                           more, and is there until its client cancels it or the stream ends
 //! ```
 //!
 //! The ticks are the 100 ms of etcd's own loop, and whoever drives this makes them.
@@ -61,6 +62,8 @@ struct Watcher {
     /// The first revision that it has not seen yet.
     next: i64,
     synced: bool,
+    /// It was told that what it is to see next is gone.
+    compacted: bool,
     no_put: bool,
     no_delete: bool,
     prev_kv: bool,
@@ -200,12 +203,17 @@ impl Watches {
     pub(crate) fn handle_tick(&mut self, store: &Store) {
         let mut behind = Vec::new();
         for (stream, state) in &self.streams {
-            let unsynced = state.watchers.iter().filter(|(_, watcher)| !watcher.synced);
+            let unsynced = state.watchers.iter().filter(|(_, watcher)| !watcher.synced && !watcher.compacted);
             behind.extend(unsynced.map(|(id, _)| (*stream, *id)));
         }
         for (stream, watch_id) in behind {
             self.catch_up(stream, watch_id, store);
         }
+    }
+
+    /// Whether so much waits in a stream that no more is to be asked for on it.
+    pub(crate) fn is_full(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.responses.len() >= RESPONSES_MAX)
     }
 
     /// The next answer to send on a stream.
@@ -229,7 +237,7 @@ impl Watches {
             return;
         };
         if watcher.next < store.compacted() {
-            state.watchers.remove(&watch_id);
+            watcher.compacted = true;
             let response = WatchResponse {
                 watch_id,
                 canceled: true,
@@ -307,6 +315,7 @@ impl Stream {
                 start
             },
             synced,
+            compacted: false,
             no_put: request.filters.contains(&filter::NO_PUT),
             no_delete: request.filters.contains(&filter::NO_DELETE),
             prev_kv: request.prev_kv,

@@ -7,7 +7,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
-use prost::Message;
 
 use crate::error::Code;
 use crate::service::Status;
@@ -96,12 +95,8 @@ impl Answers {
         Ok(Answers { stream })
     }
 
-    pub(super) async fn send(&mut self, message: &impl Message) -> Result<(), h2::Error> {
-        self.send_bytes(message.encode_to_vec().into()).await
-    }
-
     /// Sends one message, as fast as the client takes it.
-    pub(super) async fn send_bytes(&mut self, message: Bytes) -> Result<(), h2::Error> {
+    pub(super) async fn send(&mut self, message: Bytes) -> Result<(), h2::Error> {
         let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());
         frame.put_u8(0);
         frame.put_u32(u32::try_from(message.len()).map_err(|_| Reason::INTERNAL_ERROR)?);
@@ -139,7 +134,7 @@ fn trailers(status: Result<(), Status>) -> HeaderMap {
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         return trailers;
     };
-    trailers.insert("grpc-status", HeaderValue::from(status.code as u16));
+    trailers.insert("grpc-status", HeaderValue::from(status.code));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&status.message)) {
         trailers.insert("grpc-message", message);
     }

@@ -146,13 +146,19 @@ impl<'a> Write<'a> {
 }
 
 impl TxnRequest {
-    /// Whether no branch, nested ones included, writes anything.
+    /// Whether it only reads, by etcd's count: a nested transaction is a write, whatever is in it.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.success.iter().chain(&self.failure).all(|operation| match &operation.operation {
-            Some(Operation::Range(_)) => true,
-            Some(Operation::Txn(txn)) => txn.is_read_only(),
-            _ => false,
-        })
+        self.operations().all(|operation| matches!(operation, Some(Operation::Range(_))))
+    }
+
+    /// Whether any member may answer it, however old what it knows.
+    pub(crate) fn is_serializable(&self) -> bool {
+        self.operations()
+            .all(|operation| matches!(operation, Some(Operation::Range(range)) if range.serializable))
+    }
+
+    fn operations(&self) -> impl Iterator<Item = Option<&Operation>> {
+        self.success.iter().chain(&self.failure).map(|operation| operation.operation.as_ref())
     }
 }
 

@@ -168,7 +168,31 @@ fn what_is_compacted_cancels_the_watch() {
         (0, true, 3)
     );
     assert_eq!((sent[1].watch_id, sent[1].events.len()), (1, 2));
+    scene.tick();
+    scene.put("k", "4");
+    assert_eq!(scene.revisions(), [5], "it is told once, and sees nothing more");
+}
+
+#[test]
+fn what_was_compacted_is_in_the_way_until_it_is_canceled_too() {
+    let mut scene = Scene::new();
+    scene.put("k", "1");
+    scene.store.compact(2).unwrap();
+    let past = WatchCreate {
+        start_revision: 1,
+        watch_id: 5,
+        ..on("k")
+    };
+    scene.create(&past);
+    scene.tick();
+    assert_eq!(scene.sent()[0].compact_revision, 2);
+    scene.watches.progress(scene.stream, 2);
+    assert!(scene.sent().is_empty(), "it is not up to date");
+    assert!(scene.create(&past).canceled, "its id is taken");
     assert_eq!(scene.watches.count(), 1);
+    scene.watches.cancel(scene.stream, 5, 2);
+    assert!(scene.sent()[0].canceled);
+    assert_eq!(scene.watches.count(), 0);
 }
 
 #[test]

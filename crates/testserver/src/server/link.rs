@@ -1,5 +1,5 @@
-//! A connection that breaks where [`Faults`] say: it writes what is allowed, and
-//! is gone for both directions.
+//! A connection as [`Faults`] let it be: it stands still while its member is frozen,
+//! and where it is cut it has written what is allowed, and is gone for both directions.
 
 use std::io;
 use std::pin::Pin;
@@ -10,63 +10,58 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::faults::Faults;
 
 #[derive(Debug)]
-pub(super) struct Cut<T> {
+pub(super) struct Linked<T> {
     io: T,
     faults: Faults,
-    is_cut: bool,
+    id: u64,
 }
 
-impl<T> Cut<T> {
-    pub(super) fn new(io: T, faults: Faults) -> Cut<T> {
-        let is_cut = false;
-        Cut { io, faults, is_cut }
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.is_cut {
-            Err(io::ErrorKind::ConnectionReset.into())
-        } else {
-            Ok(())
-        }
+impl<T> Linked<T> {
+    pub(super) fn new(io: T, faults: Faults) -> Linked<T> {
+        let id = faults.open();
+        Linked { io, faults, id }
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Cut<T> {
+impl<T> Drop for Linked<T> {
+    fn drop(&mut self) {
+        self.faults.close(self.id);
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Linked<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
+        ready!(self.faults.poll(self.id, cx))?;
         let allowed = self.faults.allowance().unwrap_or(bytes.len()).min(bytes.len());
         let written = match allowed {
             0 => 0,
             _ => ready!(Pin::new(&mut self.io).poll_write(cx, &bytes[..allowed]))?,
         };
-        if self.faults.handle_written(written) {
-            self.is_cut = true;
-            // Whoever waits to read is woken, and told.
-            cx.waker().wake_by_ref();
-            if written == 0 {
-                return Poll::Ready(self.check().map(|()| 0));
-            }
+        self.faults.handle_written(self.id, written);
+        if written == 0 {
+            ready!(self.faults.poll(self.id, cx))?;
         }
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        Poll::Ready(self.check())
+        self.faults.poll(self.id, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.faults.poll(self.id, cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Cut<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Linked<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
+        ready!(self.faults.poll(self.id, cx))?;
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
