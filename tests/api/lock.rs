@@ -2,9 +2,7 @@
 //! what is left behind.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -12,7 +10,7 @@ use std::time::Duration;
 
 use tenure::{Client, Code, KeyRange, LeaseEnd, Op, Revision, Session};
 
-use crate::support::{client, counted_client, endpoints, is_embedded, patiently, run};
+use crate::support::{client, counted_client, patiently, run};
 
 /// Long enough that no renewal happens while requests are counted.
 const TTL: Duration = Duration::from_secs(60);
@@ -343,60 +341,4 @@ fn a_bad_name_is_refused_before_anything_is_sent() {
             assert_eq!(error.code(), Code::InvalidArgument, "{name:?}");
         }
     });
-}
-
-const INTEROP_ACQUISITIONS: usize = 100;
-
-#[test]
-fn etcdctl_lock_and_ours_exclude_each_other() {
-    if is_embedded() {
-        // It asks for what the server in memory has not: the roles of a real cluster.
-        println!("skipped: etcdctl is tested with the etcd that it comes with");
-        return;
-    }
-    let etcdctl = tenure_etcd::Binary::find()
-        .expect("an etcd")
-        .etcdctl()
-        .expect("an etcdctl beside the etcd");
-    // Whoever holds the lock makes this directory; it fails where one is there.
-    let section = tenure_etcd::shared().dir().join("critical-section");
-    let theirs = std::thread::spawn({
-        let section = section.clone();
-        move || (0..INTEROP_ACQUISITIONS).for_each(|_| etcdctl_lock(&etcdctl, &section))
-    });
-    run(async {
-        let session = session().await;
-        let mutex = session.mutex("lock/interop");
-        for _ in 0..INTEROP_ACQUISITIONS {
-            let guard = patiently("our turn", mutex.lock()).await.unwrap();
-            std::fs::create_dir(&section).expect("etcdctl is in the critical section");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            std::fs::remove_dir(&section).unwrap();
-            guard.release().await.unwrap();
-        }
-    });
-    theirs.join().unwrap();
-}
-
-fn etcdctl_lock(etcdctl: &PathBuf, section: &std::path::Path) {
-    let dir = section.display();
-    let output = Command::new(etcdctl)
-        .env("ETCDCTL_API", "3")
-        .args([
-            "--endpoints",
-            &endpoints().join(","),
-            "lock",
-            "lock/interop",
-            "--",
-            "sh",
-            "-c",
-        ])
-        .arg(format!("mkdir '{dir}' && sleep 0.002 && rmdir '{dir}'"))
-        .output()
-        .expect("etcdctl runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

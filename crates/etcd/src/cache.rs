@@ -2,9 +2,9 @@
 //! source tree: `$TENURE_CACHE`, else `$XDG_CACHE_HOME/tenure`, else
 //! `~/.cache/tenure`.
 //!
-//! An entry is a directory with `etcd` and `etcdctl`. It appears by a rename,
-//! whole or not at all, and never changes; a lock file keeps two processes
-//! from making the same entry at once.
+//! An entry is a directory with `etcd` and `etcdctl`, or with another program that
+//! was built. It appears by a rename, whole or not at all, and never changes; a lock
+//! file keeps two processes from making the same entry at once.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,6 +1,7 @@
-//! The lines of etcd that are built from their Go modules, `go/v3.5` and on.
+//! What is built from Go here: programs that run beside a test, and the lines of
+//! etcd that have a module, `go/v3.5` and on.
 //!
-//! Such a module is a `go.mod` that pins etcd, and a `main.go` that runs
+//! Such a line's module is a `go.mod` that pins etcd, and a `main.go` that runs
 //! etcd's own main function, or etcdctl's when it is started as `etcdctl`.
 //! The files are part of this library, so a build needs no source tree.
 
@@ -16,22 +17,96 @@ use crate::{Error, Line};
 /// The module whose version in `go.mod` is the version of etcd.
 const SERVER: &str = "go.etcd.io/etcd/server/v3 v";
 
+/// A Go program of one file, with its module: a peer to measure or to share a lock with.
+#[derive(Clone, Copy, Debug)]
+pub struct GoProgram {
+    /// What it is called in the cache and in errors; a word, such as `mutex`.
+    pub name: &'static str,
+    /// The text of `go.mod`.
+    pub go_mod: &'static str,
+    /// The text of `go.sum`.
+    pub go_sum: &'static str,
+    /// The text of `main.go`.
+    pub main_go: &'static str,
+}
+
+impl GoProgram {
+    /// The path of the built program, from the cache, or building it now: that
+    /// needs Go, the first time also the network, and can take a minute.
+    ///
+    /// # Errors
+    ///
+    /// There is no Go, or it is too old, or the build fails: the text says which.
+    pub fn build(&self) -> Result<PathBuf, Error> {
+        let key = format!("go-{}-{:016x}", self.name, self.hash());
+        let cache = Cache::of_environment()?;
+        let make = |dir: &Path| {
+            self.build_in(dir, &format!("the Go program `{}`", self.name), self.name)?;
+            Ok(key.clone())
+        };
+        let dir = cache.entry_or_make(&key, || cache.entry(&key), make)?;
+        Ok(dir.join(self.name))
+    }
+
+    /// Changes with anything that the build is made of.
+    fn hash(&self) -> u64 {
+        fnv1a([self.go_mod, self.go_sum, self.main_go].concat().as_bytes())
+    }
+
+    /// Leaves the program in `dir`, called `file`.
+    fn build_in(&self, dir: &Path, title: &str, file: &str) -> Result<(), Error> {
+        let what = format!("building {title}");
+        let at = |cause: io::Error| Error::io(&what, &cause);
+        let go_version = go_version().map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => Error::new(format!("{what}: no `go` on PATH; {}", self.needs())),
+            _ => at(cause),
+        })?;
+        crate::notice(&format!("{what} with Go, once; this can take minutes"));
+        let source = dir.join("source");
+        self.write_to(&source).map_err(at)?;
+        let output = go()
+            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"])
+            .arg(dir.join(file))
+            .arg(".")
+            .current_dir(&source)
+            .output()
+            .map_err(at)?;
+        if !output.status.success() {
+            let what = format!("{what}: {}, and this is {go_version}", self.needs());
+            return Err(Error::output(what, &output));
+        }
+        fs::remove_dir_all(&source).map_err(at)
+    }
+
+    fn write_to(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("go.mod"), self.go_mod)?;
+        fs::write(dir.join("go.sum"), self.go_sum)?;
+        fs::write(dir.join("main.go"), self.main_go)
+    }
+
+    fn needs(&self) -> String {
+        format!("it needs Go {} or newer", word_after(self.go_mod, "\ngo "))
+    }
+}
+
 /// One Go module that makes an etcd.
 #[derive(Debug)]
 pub(crate) struct Module {
     line: Line,
-    go_mod: &'static str,
-    go_sum: &'static str,
-    main_go: &'static str,
+    program: GoProgram,
 }
 
 macro_rules! module {
     ($line:expr, $dir:literal) => {
         Module {
             line: $line,
-            go_mod: include_str!(concat!("../go/", $dir, "/go.mod")),
-            go_sum: include_str!(concat!("../go/", $dir, "/go.sum")),
-            main_go: include_str!(concat!("../go/", $dir, "/main.go")),
+            program: GoProgram {
+                name: "etcd",
+                go_mod: include_str!(concat!("../go/", $dir, "/go.mod")),
+                go_sum: include_str!(concat!("../go/", $dir, "/go.sum")),
+                main_go: include_str!(concat!("../go/", $dir, "/main.go")),
+            },
         }
     };
 }
@@ -65,49 +140,17 @@ impl Module {
 
     /// Changes with the version and with anything else that the build is made of.
     fn key(&self) -> String {
-        let sources = [self.go_mod, self.go_sum, self.main_go].concat();
-        format!("{}-{:016x}", self.version(), fnv1a(sources.as_bytes()))
+        format!("{}-{:016x}", self.version(), self.program.hash())
     }
 
     fn version(&self) -> &'static str {
-        word_after(self.go_mod, SERVER)
+        word_after(self.program.go_mod, SERVER)
     }
 
     fn build_in(&self, dir: &Path) -> Result<(), Error> {
-        let what = format!("building etcd {}", self.version());
-        let at = |cause: io::Error| Error::io(&what, &cause);
-        let go_version = go_version().map_err(|cause| match cause.kind() {
-            io::ErrorKind::NotFound => Error::new(format!("{what}: no `go` on PATH; {}", self.needs())),
-            _ => at(cause),
-        })?;
-        crate::notice(&format!("{what} with Go, once; this can take minutes"));
-        let source = dir.join("source");
-        self.write_to(&source).map_err(at)?;
-        let output = go()
-            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"])
-            .arg(dir.join("etcd"))
-            .arg(".")
-            .current_dir(&source)
-            .output()
-            .map_err(at)?;
-        if !output.status.success() {
-            let what = format!("{what}: {}, and this is {go_version}", self.needs());
-            return Err(Error::output(what, &output));
-        }
-        symlink("etcd", dir.join("etcdctl"))
-            .and_then(|()| fs::remove_dir_all(&source))
-            .map_err(at)
-    }
-
-    fn write_to(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)?;
-        fs::write(dir.join("go.mod"), self.go_mod)?;
-        fs::write(dir.join("go.sum"), self.go_sum)?;
-        fs::write(dir.join("main.go"), self.main_go)
-    }
-
-    fn needs(&self) -> String {
-        format!("it needs Go {} or newer", word_after(self.go_mod, "\ngo "))
+        let title = format!("etcd {}", self.version());
+        self.program.build_in(dir, &title, "etcd")?;
+        symlink("etcd", dir.join("etcdctl")).map_err(|cause| Error::io(title, &cause))
     }
 }
 
@@ -148,18 +191,24 @@ mod tests {
         for module in &MODULES {
             let version = module.version();
             assert!(version.starts_with(&format!("{}.", module.line)), "{version}");
-            assert!(module.go_mod.contains(&format!("go.etcd.io/etcd/etcdctl/v3 v{version}\n")));
-            assert!(module.needs().contains("Go 1."), "{}", module.needs());
+            let program = &module.program;
+            assert!(program.go_mod.contains(&format!("go.etcd.io/etcd/etcdctl/v3 v{version}\n")));
+            assert!(program.needs().contains("Go 1."), "{}", program.needs());
         }
     }
 
     #[test]
     fn the_cache_key_changes_with_go_mod() {
         let module = Module::of(Line::V3_5).unwrap();
-        let bumped: &'static str = module.go_mod.replace("server/v3 v3.5.", "server/v3 v3.5.9").leak();
-        let other_dependency: &'static str = format!("{}\n", module.go_mod).leak();
+        let go_mod = module.program.go_mod;
+        let bumped: &'static str = go_mod.replace("server/v3 v3.5.", "server/v3 v3.5.9").leak();
+        let other_dependency: &'static str = format!("{go_mod}\n").leak();
         for go_mod in [bumped, other_dependency] {
-            assert_ne!(Module { go_mod, ..*module }.key(), module.key());
+            let program = GoProgram {
+                go_mod,
+                ..module.program
+            };
+            assert_ne!(Module { program, ..*module }.key(), module.key());
         }
         assert!(module.key().starts_with(&format!("{}-", module.version())));
     }

@@ -56,6 +56,7 @@ use std::sync::OnceLock;
 pub use binary::Binary;
 pub use cluster::{Cluster, Options};
 pub use error::Error;
+pub use golang::GoProgram;
 pub use member::Member;
 pub use version::{Line, Version};
 

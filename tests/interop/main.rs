@@ -1,0 +1,14 @@
+//! The lock among strangers and in a storm, held against etcd's own history of its
+//! keys by `tenure-history`: together with `etcdctl lock` and the Go client's
+//! `concurrency.Mutex` on one name, and on three members that freeze and die.
+
+mod chaos;
+mod etcdctl;
+mod evidence;
+mod golang;
+mod nested;
+mod ours;
+mod strangers;
+mod support;
+mod torture;
+mod victim;
