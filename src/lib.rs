@@ -61,8 +61,8 @@ pub mod wire;
 pub mod core;
 
 pub use client::{
-    Batch, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route, Txn, Watch,
-    WatchEnd,
+    Batch, BatchKind, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route,
+    Txn, Watch, WatchEnd,
 };
 pub use concurrency::{Guard, Mutex, Session, Token};
 pub use config::Config;

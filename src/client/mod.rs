@@ -20,7 +20,7 @@ pub use crate::net::dial::{Dial, Dialing, Endpoint, Io};
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use txn::{Comparand, Compare, Op, Txn};
-pub use watch::{Batch, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
+pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 
 use crate::config::Config;
 use crate::error::Error;

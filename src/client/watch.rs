@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::{Client, Route};
 use crate::core::watch::Create;
-pub use crate::core::watch::{Batch, Event, WatchEnd};
+pub use crate::core::watch::{Batch, BatchKind, Event, WatchEnd};
 use crate::error::Error;
 use crate::net::clock::{self, Timer};
 use crate::net::watch_driver::{Created, WatchReader, WatchStream};
@@ -64,6 +64,7 @@ impl Client {
                 request,
                 buffer_bytes: BUFFER_BYTES_DEFAULT,
                 resume: true,
+                ..Create::default()
             },
             timeout: None,
         }
@@ -74,8 +75,9 @@ impl Client {
 ///
 /// # Errors
 ///
-/// [`WatchEnd::Canceled`] with what the server refused it for;
-/// [`WatchEnd::Disconnected`] where there was no answer before the deadline, the server
+/// [`WatchEnd::Canceled`] with what the server refused it for; a refusal that may pass
+/// (no leader, say) is not told of before the deadline, and then it is the source of the
+/// error. [`WatchEnd::Disconnected`] where there was no watch before the deadline, the server
 /// does not serve watches to this client, or the stream was lost and the watch does
 /// not [resume](CreateWatch::resume); [`WatchEnd::Refused`] for an empty or an oversized key. Where errors
 /// are an [`Error`], `?` converts.
@@ -128,8 +130,18 @@ impl CreateWatch<'_> {
         self
     }
 
-    /// How many bytes of events may wait for the reader: keys, values, and some 200
-    /// for each event. When there are more the watch ends in [`WatchEnd::Lagged`].
+    /// Whether the server may send a large message in pieces of 1.5 MiB: the default, and
+    /// nothing is seen of it, since batches are of whole revisions either way. Without, it
+    /// sends up to 1,000 revisions in one message, which may be more than this side takes.
+    pub fn fragment(mut self, fragment: bool) -> Self {
+        self.create.request.fragment = fragment;
+        self
+    }
+
+    /// How many bytes of events may wait for the reader: keys, values, some 200 for each
+    /// event, and as many for each batch; up to a quarter more are held by the first of them,
+    /// which share the buffers they were received in. When there are more the watch ends
+    /// in [`WatchEnd::Lagged`], or else [catches up](CreateWatch::catch_up).
     /// It is also the bound on one revision's events that the server sends in
     /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
@@ -141,6 +153,24 @@ impl CreateWatch<'_> {
     /// Without, it ends in [`WatchEnd::Disconnected`], and its reader is told at once.
     pub fn resume(mut self, resume: bool) -> Self {
         self.create.resume = resume;
+        self
+    }
+
+    /// Whether a watch whose reader fell behind by more than
+    /// [`buffer_bytes`](CreateWatch::buffer_bytes) goes on: it is cancelled on the
+    /// server, and once the reader has read all that waits, created again behind it. The
+    /// reader misses nothing, and where the history was compacted meanwhile it comes to
+    /// [`WatchEnd::Compacted`]. Default: it ends in [`WatchEnd::Lagged`], so that
+    /// the reader learns that it is slow.
+    pub fn catch_up(mut self, catch_up: bool) -> Self {
+        self.create.catch_up = catch_up;
+        self
+    }
+
+    /// Each reconnect is told in its place among the events, as a batch of the kind
+    /// [`BatchKind::Reconnected`]: nothing is lost by it, but what came behind it came late.
+    pub fn reconnect_notify(mut self) -> Self {
+        self.create.reconnect_notify = true;
         self
     }
 
@@ -232,12 +262,14 @@ impl fmt::Debug for CreatingWatch {
 /// All this holds across streams: when a server or a connection goes, the watch is
 /// created again behind the last batch that it handed out, on whichever member
 /// is up, for as long as it lives. That takes a wait which grows from 20 ms to 2 s
-/// while stream after stream is lost. It ends where the server refuses it
-/// then, in [`WatchEnd::Compacted`] where the history was compacted meanwhile,
-/// and at once where [`CreateWatch::resume`] was switched off.
+/// while stream after stream is lost. So it is, on its stream, when the server cancels
+/// it for a reason that passes. It ends where the server refuses it
+/// for good, or a few times in a row for no known reason, in [`WatchEnd::Compacted`] where the history was compacted meanwhile,
+/// in [`WatchEnd::Breached`] where no server keeps to the protocol any more, and at once
+/// where [`CreateWatch::resume`] was switched off.
 ///
-/// A reader that does not read disturbs no other watch: see
-/// [`CreateWatch::buffer_bytes`].
+/// A reader that does not read disturbs no other watch, and what waits for it is bounded:
+/// see [`CreateWatch::buffer_bytes`] and [`CreateWatch::catch_up`].
 #[derive(Debug)]
 pub struct Watch {
     reader: WatchReader,
@@ -271,6 +303,13 @@ impl Watch {
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.reader.resumes()
+    }
+
+    /// How many times the watch has been created again for a reader that had fallen behind
+    /// and [catches up](CreateWatch::catch_up).
+    #[must_use]
+    pub fn catch_ups(&self) -> u64 {
+        self.reader.catch_ups()
     }
 
     /// The next batch of events.

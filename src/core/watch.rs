@@ -12,36 +12,55 @@
 //!   ┌────────┐        ┌──────┐            ┌──────┐ ── events ──▶ Deliver
 //!   │ Queued │ ─────▶ │ Sent │ ─────────▶ │ Live │
 //!   └────────┘        └──────┘            └──────┘
-//!     │    ▲              │                   │
-//!     │    │ disconnect   │                   │
-//!     │    └──────────────┼───────────────────┤
-//!     │                   │ refused           │ canceled, compacted, queue full,
-//!     │ no stream         │                   │ revision too large
-//!     └───────────────────┴───────────────────┴──────────▶ End, and forgotten
+//!     │  ▲  ▲             │                   │
+//!     │  │  │ disconnect  │                   │
+//!     │  │  └─────────────┼───────────────────┤
+//!     │  │ time           │ refused, canceled │
+//!     │  │  ┌─────────┐   │ for now           │
+//!     │  └──│ Refused │◀──┼───────────────────┤
+//!     │     └─────────┘   │                   │
+//!     │          │        │ refused           │ canceled, compacted, queue full,
+//!     │ no stream│        │ for good          │ revision too large
+//!     └──────────┴────────┴───────────────────┴──────────▶ End, and forgotten
 //! ```
 //!
 //! A watch that resumes goes back to Queued when its stream is gone: one that was
 //! live starts again behind what it handed out, and never from "now" again, one
 //! that the server has not told of as it was asked for. All of them are created
-//! again without waiting for one another. One that does not resume ends, and so
-//! does every one where the error is there to stay.
+//! again without waiting for one another. So it goes on when the server refuses it, or
+//! cancels it, for a reason that may pass; see `refusal`. One that does not resume
+//! ends, and so does every one where the error is there to stay, or the server broke the
+//! protocol a few times in a row.
+//!
+//! A watch whose reader is behind, and may catch up, waits outside the stream, cancelled
+//! on the server, and is Queued again once the reader has read everything.
 //!
 //! A cancel by the reader forgets the watch from every state. If the request was
 //! sent, its place in the order of answers stays, and the cancel follows when the
 //! answer has told the id.
 //!
-//! Its one timer is the wait before the next stream: how long an answer may take is
-//! the reader's to decide, and a silent connection is its pings' to find.
+//! It waits before the next stream, and before a refused watch is asked for again. How
+//! long an answer may take is the reader's to decide, and a silent connection is its
+//! pings' to find.
 
+mod action;
+#[cfg(test)]
+mod behind;
 mod cursor;
 mod end;
 mod event;
+mod flaw;
 #[cfg(test)]
 mod hostile;
+mod life;
 mod queue;
+mod refusal;
+#[cfg(test)]
+mod refused;
 mod reopen;
 #[cfg(test)]
 mod resume;
+mod retries;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -51,18 +70,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, EtcdError, Origin};
+use crate::error::{Error, EtcdError};
 use crate::pb::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
     watch_request::RequestUnion,
 };
 use crate::types::{Revision, WatchId};
 
+pub use action::Action;
 use cursor::{Cursor, Stop};
 pub use end::WatchEnd;
-pub use event::{Batch, Event};
+pub use event::{Batch, BatchKind, Event};
+pub use life::Create;
+use life::{Live, State, Watch};
 pub use queue::{Full, Queue};
+use refusal::{Verdict, breach, is_breach, may_pass};
 use reopen::Reopen;
+use retries::Retries;
 
 /// How many watches one client may have, and how many answers may be due. A
 /// server that takes requests and answers none costs a few bytes for each.
@@ -72,17 +96,6 @@ pub const WATCHES_MAX: usize = 1 << 16;
 /// later one is the greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchKey(pub u64);
-
-/// What a reader asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Create {
-    /// The request, without an id.
-    pub request: WatchCreateRequest,
-    /// How many bytes of one revision may be held back.
-    pub buffer_bytes: usize,
-    /// Whether the watch goes on over the next stream when one is gone.
-    pub resume: bool,
-}
 
 /// The watches of one stream; see the module. `R` is what the driver calls a reader.
 #[derive(Debug)]
@@ -102,69 +115,8 @@ pub struct Watches<R> {
     progress: BTreeSet<WatchKey>,
     progress_due: bool,
     reopen: Reopen,
+    retries: Retries,
     actions: VecDeque<Action<R>>,
-}
-
-/// What the driver has to do.
-#[derive(Debug)]
-pub enum Action<R> {
-    /// Tell the reader that its watch exists, and at which revision it was created.
-    Created {
-        /// Whose watch it is.
-        reader: R,
-        /// The server's name for it.
-        id: WatchId,
-        /// The store's revision as the server said it.
-        revision: Revision,
-    },
-    /// The watch exists again, on another stream.
-    Resumed {
-        /// Whose watch it is.
-        reader: R,
-    },
-    /// Queue the batch for the reader, or call [`Watches::handle_refused`].
-    Deliver {
-        /// The watch.
-        key: WatchKey,
-        /// Whose watch it is.
-        reader: R,
-        /// What happened.
-        batch: Batch,
-    },
-    /// Tell the reader the end. The machine has forgotten the watch.
-    End {
-        /// Whose watch it was.
-        reader: R,
-        /// Why it ended.
-        end: WatchEnd,
-    },
-    /// The stream is over: close it.
-    Close,
-}
-
-#[derive(Debug)]
-struct Watch<R> {
-    reader: R,
-    /// What creates it, now or on the next stream.
-    create: Create,
-    /// Its reader knows of it.
-    created: bool,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Queued,
-    Sent,
-    Live(Live),
-}
-
-#[derive(Debug)]
-struct Live {
-    id: WatchId,
-    cursor: Cursor,
-    /// Where the cursor stood before the last batch, should that be refused.
-    before: Revision,
 }
 
 impl<R: Clone> Watches<R> {
@@ -181,6 +133,7 @@ impl<R: Clone> Watches<R> {
             progress: BTreeSet::new(),
             progress_due: false,
             reopen: Reopen::new(seed),
+            retries: Retries::new(seed),
             actions: VecDeque::new(),
         }
     }
@@ -197,7 +150,9 @@ impl<R: Clone> Watches<R> {
             reader,
             create,
             created: false,
+            behind: false,
             state: State::Queued,
+            refusals: None,
         };
         self.watches.insert(key, watch);
     }
@@ -209,11 +164,37 @@ impl<R: Clone> Watches<R> {
 
     /// The reader's queue did not take the batch that was delivered last.
     pub fn handle_refused(&mut self, key: WatchKey) {
-        let Some(State::Live(live)) = self.watches.get(&key).map(|watch| &watch.state) else {
+        let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
-        let resume_revision = live.before;
-        self.end(key, WatchEnd::Lagged { resume_revision });
+        let State::Live(Live { id, before, .. }) = watch.state else {
+            return;
+        };
+        // What comes behind the batch would leave a gap.
+        self.actions
+            .retain(|action| !matches!(action, Action::Deliver { key: of, .. } if *of == key));
+        if !watch.create.catch_up {
+            self.end(
+                key,
+                WatchEnd::Lagged {
+                    resume_revision: before,
+                },
+            );
+            return;
+        }
+        watch.fall_behind(before);
+        self.ids.remove(&id);
+        self.progress.remove(&key);
+        self.cancels.push_back(id);
+    }
+
+    /// The reader that fell behind has read all that waited for it.
+    pub fn handle_drained(&mut self, key: WatchKey) {
+        let watch = self.watches.get_mut(&key);
+        if let Some(watch) = watch.filter(|watch| matches!(watch.state, State::Behind)) {
+            watch.state = State::Queued;
+            self.creates.insert(key);
+        }
     }
 
     /// A reader asks how far its watch has come.
@@ -231,7 +212,7 @@ impl<R: Clone> Watches<R> {
 
     /// A message of the server.
     pub fn handle_response(&mut self, now: Instant, response: WatchResponse) {
-        if let Err(error) = self.try_response(response) {
+        if let Err(error) = self.try_response(now, response) {
             self.handle_disconnect(now, &Arc::new(error));
         }
     }
@@ -240,21 +221,40 @@ impl<R: Clone> Watches<R> {
     /// would end alike; of the others, those that were not sent yet.
     pub fn handle_disconnect(&mut self, now: Instant, error: &Arc<Error>) {
         self.reopen.handle_lost(now);
+        if is_breach(error) && self.reopen.handle_breach() {
+            self.lose_stream(
+                |_| false,
+                |resume_revision| WatchEnd::breached(error, resume_revision),
+            );
+            return;
+        }
         let passes = may_pass(error);
-        self.lose_stream(error, |watch| match watch.create.resume {
+        let goes_on = |watch: &Watch<R>| match watch.create.resume {
             true => passes,
-            false => matches!(watch.state, State::Queued),
+            false => matches!(watch.state, State::Queued | State::Behind),
+        };
+        self.lose_stream(goes_on, |resume_revision| {
+            WatchEnd::disconnected(error, resume_revision)
         });
     }
 
     /// There will be no stream any more. Ends every watch.
     pub fn handle_unreachable(&mut self, error: &Arc<Error>) {
-        self.lose_stream(error, |_| false);
+        self.lose_stream(
+            |_| false,
+            |resume_revision| WatchEnd::disconnected(error, resume_revision),
+        );
     }
 
-    /// The wait before the next stream may be over.
+    /// A wait may be over: the one before the next stream, or a refused watch's.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.reopen.handle_timeout(now);
+        while let Some(key) = self.retries.pop(now) {
+            if let Some(watch) = self.watches.get_mut(&key) {
+                watch.state = State::Queued;
+                self.creates.insert(key);
+            }
+        }
     }
 
     /// The driver is about to go. Ends every watch.
@@ -291,9 +291,10 @@ impl<R: Clone> Watches<R> {
         !self.creates.is_empty() && self.reopen.at().is_none()
     }
 
-    /// When a watch that waits for a stream has waited long enough.
+    /// When a watch that waits, for a stream or since it was refused, has waited long enough.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.reopen.at().filter(|_| !self.creates.is_empty())
+        let reopen = self.reopen.at().filter(|_| !self.creates.is_empty());
+        reopen.into_iter().chain(self.retries.first()).min()
     }
 
     /// Asserts what must hold between two inputs.
@@ -309,7 +310,12 @@ impl<R: Clone> Watches<R> {
             assert!(matches!(state(key), None | Some(State::Sent)));
         }
         let sent = self.unanswered.iter().filter(|key| state(key).is_some()).count();
-        assert_eq!(self.watches.len(), self.ids.len() + self.creates.len() + sent);
+        for (at, key) in self.retries.iter() {
+            assert!(matches!(state(&key), Some(State::Refused(until)) if *until == at));
+        }
+        let waiting = self.creates.len() + self.retries.iter().len();
+        let behind = self.watches.values().filter(|watch| matches!(watch.state, State::Behind)).count();
+        assert_eq!(self.watches.len(), self.ids.len() + waiting + sent + behind);
         assert!(self.progress.iter().all(|key| matches!(state(key), Some(State::Live(_)))));
         assert!(self.ids.last_key_value().map(|(id, _)| *id) <= self.id_max);
         for watch in self.watches.values() {
@@ -329,16 +335,21 @@ impl<R: Clone> Watches<R> {
     }
 
     /// Queues the watches that go on, ends the others, and forgets the stream.
-    fn lose_stream(&mut self, error: &Arc<Error>, goes_on: impl Fn(&Watch<R>) -> bool) {
+    fn lose_stream(&mut self, goes_on: impl Fn(&Watch<R>) -> bool, end: impl Fn(Revision) -> WatchEnd) {
         self.creates.clear();
         self.watches.retain(|&key, watch| {
             if goes_on(watch) {
-                watch.queue();
-                self.creates.insert(key);
+                if !matches!(watch.state, State::Refused(_) | State::Behind) {
+                    watch.leave(State::Queued);
+                    self.creates.insert(key);
+                }
                 return true;
             }
+            if let State::Refused(at) = watch.state {
+                self.retries.remove(at, key);
+            }
             let reader = watch.reader.clone();
-            let end = WatchEnd::disconnected(error, watch.resume_revision());
+            let end = end(watch.resume_revision());
             self.actions.push_back(Action::End { reader, end });
             false
         });
@@ -351,9 +362,9 @@ impl<R: Clone> Watches<R> {
         self.actions.push_back(Action::Close);
     }
 
-    fn try_response(&mut self, response: WatchResponse) -> Result<(), Error> {
+    fn try_response(&mut self, now: Instant, response: WatchResponse) -> Result<(), Error> {
         if response.created {
-            return self.created(response);
+            return self.created(now, response);
         }
         let id = WatchId(response.watch_id);
         if id < WatchId(0) {
@@ -367,7 +378,7 @@ impl<R: Clone> Watches<R> {
             };
         };
         if response.canceled || response.compact_revision > 0 {
-            self.canceled(key, response);
+            self.canceled(now, key, response);
             return Ok(());
         }
         self.received(key, response)
@@ -375,12 +386,12 @@ impl<R: Clone> Watches<R> {
 
     /// The answer to the oldest unanswered create. A refusal has no id of its own
     /// (-1, and 0 before etcd 3.4.25), so that only the order tells whose it is.
-    fn created(&mut self, response: WatchResponse) -> Result<(), Error> {
+    fn created(&mut self, now: Instant, response: WatchResponse) -> Result<(), Error> {
         let Some(key) = self.unanswered.pop_front() else {
             return Err(breach("a watch was created that nobody asked for"));
         };
         if response.canceled || response.watch_id < 0 {
-            self.canceled(key, response);
+            self.canceled(now, key, response);
             return Ok(());
         }
         let id = WatchId(response.watch_id);
@@ -400,10 +411,18 @@ impl<R: Clone> Watches<R> {
         watch.state = State::Live(Live { id, cursor, before });
         self.ids.insert(id, key);
         let reader = watch.reader.clone();
-        self.actions.push_back(match std::mem::replace(&mut watch.created, true) {
-            false => Action::Created { reader, id, revision },
-            true => Action::Resumed { reader },
-        });
+        if !std::mem::replace(&mut watch.created, true) {
+            self.actions.push_back(Action::Created { reader, id, revision });
+        } else {
+            let caught_up = std::mem::take(&mut watch.behind);
+            let tells = watch.create.reconnect_notify && !caught_up;
+            let notice = tells.then(|| Batch::reconnected(revision, before));
+            self.actions.push_back(Action::Resumed {
+                reader: reader.clone(),
+                caught_up,
+            });
+            self.actions.extend(notice.map(|batch| Action::Deliver { key, reader, batch }));
+        }
         match response.events.is_empty() {
             true => Ok(()),
             false => self.received(key, response),
@@ -411,17 +430,35 @@ impl<R: Clone> Watches<R> {
     }
 
     /// The server ended a watch, or refused to create it.
-    fn canceled(&mut self, key: WatchKey, response: WatchResponse) {
-        let Some(watch) = self.watches.get(&key) else {
+    fn canceled(&mut self, now: Instant, key: WatchKey, response: WatchResponse) {
+        let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
-        let end = match Revision(response.compact_revision) {
-            compact_revision if compact_revision > Revision::ZERO => WatchEnd::Compacted { compact_revision },
-            _ => WatchEnd::Canceled {
-                etcd: EtcdError::from_message(&response.cancel_reason),
-                reason: response.cancel_reason,
+        let reason = response.cancel_reason;
+        let compact_revision = Revision(response.compact_revision);
+        let end = if compact_revision > Revision::ZERO {
+            WatchEnd::Compacted { compact_revision }
+        } else {
+            let verdict = Verdict::of_reason(&reason);
+            let again = match watch.create.resume {
+                true => self.retries.handle_refused(now, key, verdict, &mut watch.refusals),
+                false => None,
+            };
+            if let Some(at) = again {
+                if let Some(id) = watch.id() {
+                    self.ids.remove(&id);
+                }
+                self.progress.remove(&key);
+                watch.leave(State::Refused(at));
+                let reader = watch.reader.clone();
+                self.actions.push_back(Action::Refused { reader, reason });
+                return;
+            }
+            WatchEnd::Canceled {
+                etcd: EtcdError::from_message(&reason),
+                reason,
                 resume_revision: watch.resume_revision(),
-            },
+            }
         };
         if let Some(Watch { reader, .. }) = self.forget(key) {
             self.actions.push_back(Action::End { reader, end });
@@ -442,8 +479,9 @@ impl<R: Clone> Watches<R> {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => {
                 live.before = before;
-                if !batch.is_progress() {
+                if !batch.events.is_empty() {
                     self.reopen.handle_good();
+                    watch.refusals = None;
                 }
                 let reader = watch.reader.clone();
                 self.actions.push_back(Action::Deliver { key, reader, batch });
@@ -498,54 +536,11 @@ impl<R: Clone> Watches<R> {
         let watch = self.watches.remove(&key)?;
         self.creates.remove(&key);
         self.progress.remove(&key);
-        if let Some(id) = watch.id() {
-            self.ids.remove(&id);
+        match watch.state {
+            State::Live(Live { id, .. }) => drop(self.ids.remove(&id)),
+            State::Refused(at) => self.retries.remove(at, key),
+            State::Queued | State::Sent | State::Behind => {}
         }
         Some(watch)
     }
-}
-
-impl<R> Watch<R> {
-    fn id(&self) -> Option<WatchId> {
-        match &self.state {
-            State::Live(live) => Some(live.id),
-            State::Queued | State::Sent => None,
-        }
-    }
-
-    fn resume_revision(&self) -> Revision {
-        match &self.state {
-            State::Live(live) => live.cursor.next(),
-            State::Queued | State::Sent => self.start(),
-        }
-    }
-
-    /// The first revision that it asks for; zero for "now".
-    fn start(&self) -> Revision {
-        Revision(self.create.request.start_revision).max(Revision::ZERO)
-    }
-
-    /// Waits for the next stream, to go on there where it is.
-    fn queue(&mut self) {
-        if let State::Live(live) = &self.state {
-            // A server's odd revision must not make it a watch from "now".
-            self.create.request.start_revision = live.cursor.next().0.max(1);
-        }
-        self.state = State::Queued;
-    }
-}
-
-/// Whether another stream may fare better. What this side refuses to read it would
-/// be sent again, and a server says for good what it does not serve.
-fn may_pass(error: &Error) -> bool {
-    let refused = matches!(
-        error.code(),
-        Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
-    );
-    !refused && !matches!(error.origin(), Origin::Caller | Origin::Library)
-}
-
-/// The server does not keep to the protocol.
-fn breach(message: &'static str) -> Error {
-    Error::new(Code::Internal, Origin::Transport, Delivery::Unknown, message)
 }

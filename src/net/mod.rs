@@ -15,3 +15,5 @@ pub(crate) mod race;
 pub(crate) mod response;
 pub(crate) mod stream;
 pub(crate) mod watch_driver;
+mod watch_inbox;
+mod watch_mailbox;

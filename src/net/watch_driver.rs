@@ -1,8 +1,7 @@
 //! Runs a client's watches: one task, one stream, `core::watch` for every decision.
 //!
 //! Readers and task meet in two places. A reader's wishes go through the [`Inbox`],
-//! which holds at most one create, one cancel and one progress request of each
-//! watch. What the server sends goes from the task straight into the [`Mailbox`]
+//! which holds at most one wish of a kind of each watch. What the server sends goes from the task straight into the [`Mailbox`]
 //! of its reader and wakes it: there is no third task in between.
 //!
 //! ```text
@@ -18,25 +17,31 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::channel::Channel;
-use super::clock;
+use super::clock::{self, Timer};
 use super::connection::Route;
 use super::race::{Either, race};
 use super::stream::{Duplex, Receiver, Sender};
+use super::watch_inbox::{Command, Gone, Inbox};
+pub(crate) use super::watch_mailbox::Created;
+use super::watch_mailbox::Mailbox;
 use crate::core::time::Instant;
-use crate::core::watch::{Action, Batch, Create, Full, Queue, WATCHES_MAX, WatchEnd, WatchKey, Watches};
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::core::watch::{Action, Batch, Create, Full, WatchEnd, WatchKey, Watches};
+use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{WatchRequest, WatchResponse};
-use crate::types::{Revision, WatchId};
+use crate::types::Revision;
 use crate::wire::method;
 
 /// A stream that always has something to read gives way now and then, so that the
 /// readers it woke can run.
 const STEPS_BEFORE_YIELD: u32 = 64;
+
+/// No deadline.
+const NEVER: Instant = Instant(u64::MAX);
 
 /// All watches of one client. Costs nothing until the first one.
 #[derive(Debug)]
@@ -86,14 +91,6 @@ pub(crate) struct WatchReader {
     canceled: bool,
 }
 
-/// What the server said when it created a watch.
-#[derive(Clone, Debug)]
-pub(crate) struct Created {
-    pub(crate) id: WatchId,
-    pub(crate) revision: Revision,
-    pub(crate) route: Route,
-}
-
 impl WatchReader {
     /// Waits for the server's `created`.
     pub(crate) fn poll_created(&mut self, cx: &mut Context<'_>) -> Poll<Result<Created, WatchEnd>> {
@@ -106,15 +103,28 @@ impl WatchReader {
 
     /// Waits for the next batch, or for the end, which is the same from then on.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, WatchEnd>> {
-        self.mailbox.poll(cx, |state| match state.queue.pop() {
-            Some(batch) => Some(Ok(batch)),
+        let mut drained = false;
+        let polled = self.mailbox.poll(cx, |state| match state.queue.pop() {
+            Some(batch) => {
+                drained = state.queue.is_empty() && std::mem::take(&mut state.behind);
+                Some(Ok(batch))
+            }
             None => state.queue.end().cloned().map(Err),
-        })
+        });
+        if drained {
+            self.stream.inbox.push(Command::Drained(self.key));
+        }
+        polled
     }
 
-    /// How many times the watch was created again.
+    /// How many times the watch was created again after it was lost.
     pub(crate) fn resumes(&self) -> u64 {
         self.mailbox.lock().resumes
+    }
+
+    /// How many times the watch was created again after its reader fell behind.
+    pub(crate) fn catch_ups(&self) -> u64 {
+        self.mailbox.lock().catch_ups
     }
 
     /// Asks the server how far the watches of this stream have come.
@@ -143,9 +153,14 @@ impl WatchReader {
             Delivery::Unknown,
             message,
         );
-        let error = match self.stream.channel.is_connected() {
-            true => error,
-            false => error.with_source(self.stream.channel.unreachable()),
+        let refusal = self.mailbox.lock().refusal.take();
+        let error = match refusal {
+            Some(reason) => {
+                let code = EtcdError::from_message(&reason).map_or(Code::Unknown, EtcdError::code);
+                error.with_source(Error::answered(code, reason))
+            }
+            None if self.stream.channel.is_connected() => error,
+            None => error.with_source(self.stream.channel.unreachable()),
         };
         WatchEnd::disconnected(&Arc::new(error), self.start)
     }
@@ -154,175 +169,6 @@ impl WatchReader {
 impl Drop for WatchReader {
     fn drop(&mut self) {
         self.cancel();
-    }
-}
-
-/// What a reader wants of the task.
-#[derive(Debug)]
-enum Command {
-    Create {
-        key: WatchKey,
-        create: Create,
-        mailbox: Arc<Mailbox>,
-    },
-    Cancel(WatchKey),
-    Progress(WatchKey, Arc<Mailbox>),
-}
-
-/// From the readers to the task.
-#[derive(Debug, Default)]
-struct Inbox(Mutex<InboxState>);
-
-#[derive(Debug, Default)]
-struct InboxState {
-    commands: VecDeque<Command>,
-    /// How many of them are creates: bounded, and with them everything else is.
-    creates: usize,
-    key_last: u64,
-    driver_runs: bool,
-    closed: bool,
-    waker: Option<Waker>,
-}
-
-/// The client and all its readers are gone.
-struct Gone;
-
-impl Inbox {
-    /// Queues a create; says whether the caller has to start the task.
-    fn create(&self, create: Create, mailbox: &Arc<Mailbox>) -> (WatchKey, bool) {
-        let mut state = self.lock();
-        state.key_last += 1;
-        let key = WatchKey(state.key_last);
-        if state.creates >= WATCHES_MAX {
-            drop(state);
-            mailbox.finish(WatchEnd::too_many());
-            return (key, false);
-        }
-        state.creates += 1;
-        state.commands.push_back(Command::Create {
-            key,
-            create,
-            mailbox: Arc::clone(mailbox),
-        });
-        let starts = !std::mem::replace(&mut state.driver_runs, true);
-        wake(state);
-        (key, starts)
-    }
-
-    fn push(&self, command: Command) {
-        let mut state = self.lock();
-        // Without a task there is no watch that the command could mean.
-        if state.driver_runs {
-            state.commands.push_back(command);
-            wake(state);
-        }
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        wake(state);
-    }
-
-    /// Moves what is queued into the empty `commands`, whose storage takes its place.
-    fn poll(&self, cx: &mut Context<'_>, commands: &mut VecDeque<Command>) -> Poll<Result<(), Gone>> {
-        let mut state = self.lock();
-        if state.closed {
-            return Poll::Ready(Err(Gone));
-        }
-        if state.commands.is_empty() {
-            register(&mut state.waker, cx);
-            return Poll::Pending;
-        }
-        std::mem::swap(&mut state.commands, commands);
-        state.creates = 0;
-        Poll::Ready(Ok(()))
-    }
-
-    /// The task is over, whatever the reason: who is still in the queue must not wait for it.
-    fn driver_ended(&self) -> VecDeque<Command> {
-        let mut state = self.lock();
-        state.driver_runs = false;
-        state.creates = 0;
-        state.waker = None;
-        std::mem::take(&mut state.commands)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
-        // Nothing that runs under the lock leaves the state half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wake(mut state: MutexGuard<'_, InboxState>) {
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
-
-/// From the task to one reader.
-#[derive(Debug)]
-struct Mailbox(Mutex<MailboxState>);
-
-#[derive(Debug)]
-struct MailboxState {
-    created: Option<Created>,
-    resumes: u64,
-    queue: Queue,
-    progress_is_queued: bool,
-    waker: Option<Waker>,
-}
-
-impl Mailbox {
-    fn new(buffer_bytes: usize) -> Mailbox {
-        Mailbox(Mutex::new(MailboxState {
-            created: None,
-            resumes: 0,
-            queue: Queue::new(buffer_bytes),
-            progress_is_queued: false,
-            waker: None,
-        }))
-    }
-
-    fn finish(&self, end: WatchEnd) {
-        self.change(|state| state.queue.finish(end));
-    }
-
-    /// Changes the state, then wakes the reader: after the lock, so that it does not wait for it.
-    fn change<T>(&self, change: impl FnOnce(&mut MailboxState) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        result
-    }
-
-    fn poll<T>(&self, cx: &mut Context<'_>, read: impl FnOnce(&mut MailboxState) -> Option<T>) -> Poll<T> {
-        let mut state = self.lock();
-        match read(&mut state) {
-            Some(value) => Poll::Ready(value),
-            None => {
-                register(&mut state.waker, cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, MailboxState> {
-        // Nothing that runs under the lock leaves the state half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -360,7 +206,7 @@ impl WatchDriver {
             }
             let channel = self.channel.clone();
             // Each reader has a deadline of its own, and takes its wish back when it is over.
-            let mut duplex = pin!(channel.duplex(&method::watch::WATCH, Instant(u64::MAX)));
+            let mut duplex = pin!(channel.duplex(&method::watch::WATCH, NEVER));
             while self.watches.needs_stream() {
                 let opened = poll_fn(|cx| match duplex.as_mut().poll(cx) {
                     Poll::Ready(duplex) => Poll::Ready(Ok(Some(duplex))),
@@ -383,7 +229,7 @@ impl WatchDriver {
 
     /// Waits without a stream, for the readers' wishes or for the machine's time.
     async fn wait(&mut self) -> Result<(), Gone> {
-        let until = self.watches.poll_timeout().unwrap_or(Instant(u64::MAX));
+        let until = self.watches.poll_timeout().unwrap_or(NEVER);
         let commands = poll_fn(|cx| self.inbox.poll(cx, &mut self.commands));
         match race(commands, clock::sleep_until(until)).await {
             Either::Left(commands) => commands?,
@@ -401,16 +247,22 @@ impl WatchDriver {
             route,
         } = duplex;
         let mut request = None;
+        let mut timer = pin!(Timer::new(NEVER));
         let mut steps = 0;
         loop {
             if request.is_none() {
                 request = self.watches.poll_request();
             }
-            let step = self.step(&mut sender, &mut receiver, request.as_ref()).await?;
+            let due = self.watches.poll_timeout().unwrap_or(NEVER);
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            let step = self.step(&mut sender, &mut receiver, request.as_ref(), timer.as_mut()).await?;
             if matches!(step.sent, Some(Ok(()))) {
                 request = None;
             }
             let now = clock::now();
+            self.watches.handle_timeout(now);
             match step.received {
                 Some(Ok(Some(response))) => self.watches.handle_response(now, response),
                 Some(Ok(None)) => self.watches.handle_disconnect(now, &Arc::new(ended_by_server())),
@@ -443,6 +295,7 @@ impl WatchDriver {
         sender: &mut Sender<WatchRequest>,
         receiver: &mut Receiver<WatchResponse>,
         request: Option<&WatchRequest>,
+        mut timer: Pin<&mut Timer>,
     ) -> Result<Step, Gone> {
         let mut send = pin!(async {
             match request {
@@ -455,7 +308,8 @@ impl WatchDriver {
             let commands = self.inbox.poll(cx, &mut self.commands)?;
             let received = ready(receive.as_mut().poll(cx));
             let sent = ready(send.as_mut().poll(cx));
-            if commands.is_pending() && received.is_none() && sent.is_none() {
+            let is_due = timer.deadline() < NEVER && timer.as_mut().poll(cx).is_ready();
+            if commands.is_pending() && received.is_none() && sent.is_none() && !is_due {
                 return Poll::Pending;
             }
             Poll::Ready(Ok(Step { received, sent }))
@@ -471,6 +325,7 @@ impl WatchDriver {
                     self.watches.handle_create(key, create, mailbox);
                 }
                 Command::Cancel(key) => self.watches.handle_cancel(key),
+                Command::Drained(key) => self.watches.handle_drained(key),
                 Command::Progress(key, mailbox) => {
                     mailbox.lock().progress_is_queued = false;
                     self.watches.handle_progress_request(key);
@@ -489,9 +344,18 @@ impl WatchDriver {
                     let route = route.cloned();
                     reader.change(|state| state.created = route.map(|route| Created { id, revision, route }));
                 }
-                Action::Resumed { reader } => reader.lock().resumes += 1,
+                Action::Resumed { reader, caught_up } => match caught_up {
+                    true => reader.lock().catch_ups += 1,
+                    false => reader.lock().resumes += 1,
+                },
+                Action::Refused { reader, reason } => reader.lock().refusal = Some(reason),
                 Action::Deliver { key, reader, batch } => {
-                    if let Err(Full) = reader.change(|state| state.queue.push(batch)) {
+                    let pushed = reader.change(|state| {
+                        let pushed = state.queue.push(batch);
+                        state.behind |= pushed.is_err();
+                        pushed
+                    });
+                    if let Err(Full) = pushed {
                         self.watches.handle_refused(key);
                     }
                 }

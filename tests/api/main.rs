@@ -4,6 +4,7 @@
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
 mod cancel;
+mod delivery;
 mod kv;
 mod lease;
 mod lock;

@@ -1,5 +1,7 @@
 //! The watch stream against a server that breaks the protocol, stalls, or goes.
 
+mod again;
+
 use std::task::Poll;
 use std::time::Duration;
 

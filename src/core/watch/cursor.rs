@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::pb::mvccpb;
 use crate::types::Revision;
 
-use super::breach;
-use super::event::{Batch, Event, bytes_of};
+use super::event::{Batch, BatchKind, Event, bytes_of};
+use super::flaw::Flaw;
+use super::refusal::breach;
 
 /// See the module.
 #[derive(Debug)]
@@ -82,7 +83,10 @@ impl Cursor {
         let Some(last) = whole.last() else {
             return Ok(None);
         };
-        self.next = last.revision().next();
+        self.next = match Flaw::HeaderRevision.is_on() {
+            true => header.next(),
+            false => last.revision().next(),
+        };
         Ok(Some(self.batch(header, whole)))
     }
 
@@ -106,7 +110,12 @@ impl Cursor {
     }
 
     fn batch(&self, header: Revision, events: Vec<Event>) -> Batch {
+        let kind = match events.is_empty() {
+            true => BatchKind::Progress,
+            false => BatchKind::Events,
+        };
         Batch {
+            kind,
             revision: header,
             resume_revision: self.next,
             events,
@@ -130,7 +139,7 @@ impl Cursor {
 
     /// What is complete of the held back events and these; the rest is held back.
     fn whole(&mut self, mut events: Vec<Event>, fragment: bool) -> Vec<Event> {
-        if !fragment {
+        if !fragment || Flaw::InsideRevision.is_on() {
             if self.open.is_empty() {
                 return events;
             }
@@ -146,6 +155,9 @@ impl Cursor {
             _ => Vec::new(),
         };
         whole.append(&mut events);
+        if Flaw::DroppedFragment.is_on() {
+            rest.clear();
+        }
         self.open_bytes += bytes_of(&rest);
         self.open.append(&mut rest);
         whole

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::types::Revision;
 
+use super::reopen::BREACHES_MAX;
+
 /// Why a watch ended. It ends once: every later read says the same.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -48,6 +50,16 @@ pub enum WatchEnd {
         /// repeated. Zero where a watch from "now" was never created.
         resume_revision: Revision,
     },
+    /// The server, or something on the way to it, broke the protocol on one stream after
+    /// another, with no event in between. The watch would have gone on else.
+    Breached {
+        /// What was wrong the last time.
+        error: Arc<Error>,
+        /// How often in a row.
+        breaches: u32,
+        /// As in [`WatchEnd::Disconnected`].
+        resume_revision: Revision,
+    },
     /// The watch was refused on this side; nothing was sent.
     Refused {
         /// What is wrong with it.
@@ -65,7 +77,8 @@ impl WatchEnd {
         match *self {
             WatchEnd::Canceled { resume_revision, .. }
             | WatchEnd::Lagged { resume_revision }
-            | WatchEnd::Disconnected { resume_revision, .. } => Some(resume_revision),
+            | WatchEnd::Disconnected { resume_revision, .. }
+            | WatchEnd::Breached { resume_revision, .. } => Some(resume_revision),
             WatchEnd::TooLarge { revision, .. } => Some(revision),
             WatchEnd::Compacted { .. } | WatchEnd::Refused { .. } | WatchEnd::Closed => None,
         }
@@ -74,6 +87,14 @@ impl WatchEnd {
     pub(crate) fn disconnected(error: &Arc<Error>, resume_revision: Revision) -> WatchEnd {
         WatchEnd::Disconnected {
             error: Arc::clone(error),
+            resume_revision,
+        }
+    }
+
+    pub(super) fn breached(error: &Arc<Error>, resume_revision: Revision) -> WatchEnd {
+        WatchEnd::Breached {
+            error: Arc::clone(error),
+            breaches: BREACHES_MAX,
             resume_revision,
         }
     }
@@ -121,6 +142,12 @@ impl fmt::Display for WatchEnd {
                 "the events of revision {revision} do not fit into the watch's buffer of {buffer_bytes} bytes"
             ),
             WatchEnd::Disconnected { .. } => f.write_str("the watch lost its stream"),
+            WatchEnd::Breached { breaches, .. } => {
+                write!(
+                    f,
+                    "the watch's server broke the protocol {breaches} times in a row"
+                )
+            }
             WatchEnd::Refused { .. } => f.write_str("the watch was refused"),
             WatchEnd::Closed => f.write_str("the watch is closed"),
         }
@@ -130,7 +157,9 @@ impl fmt::Display for WatchEnd {
 impl std::error::Error for WatchEnd {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            WatchEnd::Disconnected { error, .. } | WatchEnd::Refused { error } => Some(error.as_ref()),
+            WatchEnd::Disconnected { error, .. }
+            | WatchEnd::Breached { error, .. }
+            | WatchEnd::Refused { error } => Some(error.as_ref()),
             _ => None,
         }
     }
@@ -146,7 +175,9 @@ impl From<WatchEnd> for Error {
             WatchEnd::Canceled { reason, etcd, .. } => {
                 Error::answered(etcd.map_or(Code::Unknown, EtcdError::code), reason)
             }
-            WatchEnd::Disconnected { ref error, .. } | WatchEnd::Refused { ref error } => {
+            WatchEnd::Disconnected { ref error, .. }
+            | WatchEnd::Breached { ref error, .. }
+            | WatchEnd::Refused { ref error } => {
                 let (code, origin, delivery) = (error.code(), error.origin(), error.delivery());
                 let told =
                     Error::new(code, origin, delivery, error.message().to_owned()).of_the_call_of(error);

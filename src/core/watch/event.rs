@@ -1,10 +1,19 @@
 //! What a watch hands out: events, in batches of whole revisions.
 
+use bytes::Bytes;
+
 use crate::error::Error;
 use crate::pb::mvccpb::{self, KeyValue, event::EventType};
 use crate::types::Revision;
 
-use super::breach;
+use super::refusal::breach;
+
+/// A larger message has come in several frames of HTTP/2, and was gathered in a buffer of
+/// its own size. A smaller one may be a slice of a buffer of about this size.
+pub(super) const MESSAGE_SHARED_BYTES: usize = 16 << 10;
+
+/// What a queue needs for a batch: its place, at worst twice, and two allocations.
+const BATCH_BYTES: usize = 2 * size_of::<(Batch, usize)>() + 64;
 
 /// One change of one key.
 ///
@@ -71,15 +80,26 @@ impl Event {
 
     /// What the event takes up: its own size, which dwarfs a small key, and its keys and values.
     pub(super) fn bytes(&self) -> usize {
+        size_of::<Event>() + self.payload()
+    }
+
+    fn payload(&self) -> usize {
         let payload = |kv: &KeyValue| kv.key.len() + kv.value.len();
-        size_of::<Event>() + payload(self.kv()) + self.prev_kv().map_or(0, payload)
+        payload(self.kv()) + self.prev_kv().map_or(0, payload)
+    }
+
+    fn kvs_mut(&mut self) -> impl Iterator<Item = &mut KeyValue> {
+        let (Event::Put { kv, prev_kv } | Event::Delete { kv, prev_kv }) = self;
+        std::iter::once(kv).chain(prev_kv)
     }
 }
 
 /// The events of one or more whole revisions, in their order; never a part of a
-/// transaction. A batch without events is a progress notification.
+/// transaction. Or a notice without events, for those who asked for one: see its kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// What it is.
+    pub kind: BatchKind,
     /// The revision of the member's store when it sent this. It may be ahead of
     /// the events that this watch has seen, so it is no place to resume from.
     pub revision: Revision,
@@ -89,15 +109,60 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
+/// What a [`Batch`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BatchKind {
+    /// Events.
+    Events,
+    /// How far the watch has come: no event, only revisions.
+    Progress,
+    /// The watch was created again after its stream was lost, or the server cancelled
+    /// it for a reason that passes. No event was lost: what follows begins at
+    /// [`Batch::resume_revision`].
+    Reconnected,
+}
+
 impl Batch {
     /// Whether this is a progress notification: no event, only revisions.
     #[must_use]
     pub fn is_progress(&self) -> bool {
-        self.events.is_empty()
+        self.kind == BatchKind::Progress
     }
 
+    pub(super) fn reconnected(revision: Revision, resume_revision: Revision) -> Batch {
+        Batch {
+            kind: BatchKind::Reconnected,
+            revision,
+            resume_revision,
+            events: Vec::new(),
+        }
+    }
+
+    /// What the batch takes up in a queue, beside the buffers that it shares.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Batch>() + bytes_of(&self.events)
+        let spare = self.events.capacity() - self.events.len();
+        BATCH_BYTES + bytes_of(&self.events) + spare * size_of::<Event>()
+    }
+
+    /// Copies keys and values out of the message they came in, into one buffer, where
+    /// the message may be a small part of what it holds.
+    pub(super) fn detach(&mut self) {
+        self.events.shrink_to_fit();
+        let payload = self.events.iter().map(Event::payload).sum();
+        if payload > MESSAGE_SHARED_BYTES {
+            return;
+        }
+        let mut copied = Vec::with_capacity(payload);
+        for kv in self.events.iter_mut().flat_map(Event::kvs_mut) {
+            copied.extend_from_slice(&kv.key);
+            copied.extend_from_slice(&kv.value);
+        }
+        let mut copied = Bytes::from(copied);
+        for kv in self.events.iter_mut().flat_map(Event::kvs_mut) {
+            kv.key = copied.split_to(kv.key.len());
+            kv.value = copied.split_to(kv.value.len());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The machine with a server that breaks the protocol, overdoes it, or says nothing.
 
-use super::tests::{Script, answer, created_answer, event, events, fragment, refused};
+use super::reopen::BREACHES_MAX;
+use super::tests::{BUFFER, Script, answer, created_answer, event, events, fragment, refused};
 use super::*;
 use crate::pb::mvccpb;
 
@@ -99,4 +100,56 @@ fn the_number_of_watches_is_bounded_also_where_the_server_never_answers() {
     script.answer(created_answer(0, 10));
     script.create(0);
     assert!(script.actions().is_empty());
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_again_and_again_is_given_up() {
+    let mut script = Script::with_resuming(2, 10);
+    script.create(0);
+    script.requests();
+    let lose = |script: &mut Script| script.answer(events(77, 11, &[11]));
+    for breaches in 1..BREACHES_MAX {
+        lose(&mut script);
+        // What is not sent yet is for the next stream, also where it does not resume.
+        let actions = script.actions();
+        assert_eq!(actions.last().map(String::as_str), Some("close"), "{actions:?}");
+        assert_eq!(actions.len(), if breaches == 1 { 2 } else { 1 }, "{actions:?}");
+        script.wait_and_open();
+    }
+    script.create(3);
+    lose(&mut script);
+    let expected = [
+        "1 breached 8 times, resume 11",
+        "2 breached 8 times, resume 11",
+        "4 breached 8 times, resume 3",
+        "close",
+    ];
+    assert_eq!(script.actions(), expected);
+    assert!(!script.watches.needs_stream() && script.watches.poll_timeout().is_none());
+    // Who asks again is given as many tries.
+    script.create_with(0, BUFFER, true);
+    script.wait_and_open();
+    lose(&mut script);
+    assert_eq!(script.actions(), ["close"]);
+}
+
+#[test]
+fn an_event_between_two_breaches_and_streams_that_are_merely_lost_are_patience_renewed() {
+    let mut script = Script::with_resuming(1, 10);
+    for round in 0..4 * i64::from(BREACHES_MAX) {
+        if round % i64::from(BREACHES_MAX - 1) == 6 {
+            script.requests();
+            script.answer(created_answer(0, 20));
+            script.answer(answer(0, 20));
+            script.answer(events(0, 30 + round, &[30 + round]));
+            script.actions();
+        }
+        script.answer(events(77, 11, &[11]));
+        assert_eq!(script.actions(), ["close"], "round {round}");
+        script.wait_and_open();
+    }
+    let mut script = Script::with_resuming(1, 10);
+    for _ in 0..4 * BREACHES_MAX {
+        script.reconnect();
+    }
 }

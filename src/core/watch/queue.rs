@@ -1,10 +1,19 @@
 //! What waits for the reader of one watch: batches up to a number of bytes, and
 //! then the end. A batch that does not fit is refused; nobody ever waits for room.
+//!
+//! A small message shares its buffer with whatever the connection brought beside it, so
+//! an event of a few bytes that nobody reads can hold 16 KiB. A reader that keeps up is
+//! given its events without a copy; of those that gather before another, all but the first few
+//! are copied, and then take what they are counted for.
 
 use std::collections::VecDeque;
 
 use super::end::WatchEnd;
-use super::event::Batch;
+use super::event::{Batch, BatchKind, MESSAGE_SHARED_BYTES};
+
+/// What the batches pin that share a buffer, beside what they are counted for, is bounded
+/// by this part of the queue's bytes.
+const SHARED_PART: usize = 4;
 
 /// What waits for one reader; see the module.
 #[derive(Debug)]
@@ -13,6 +22,8 @@ pub struct Queue {
     batches: VecDeque<(Batch, usize)>,
     bytes: usize,
     bytes_max: usize,
+    /// So many batches may share the buffers that they were received in.
+    shared_max: usize,
     end: Option<WatchEnd>,
 }
 
@@ -28,6 +39,7 @@ impl Queue {
             batches: VecDeque::new(),
             bytes: 0,
             bytes_max,
+            shared_max: bytes_max / SHARED_PART / MESSAGE_SHARED_BYTES,
             end: None,
         }
     }
@@ -35,13 +47,18 @@ impl Queue {
     /// Adds a batch. The first one always fits: it has been received already, and
     /// a reader that keeps up must not end for it.
     ///
+    /// Those that wait behind some others are copied out of the messages they came in.
+    ///
     /// # Errors
     ///
     /// [`Full`]; the batch is dropped.
-    pub fn push(&mut self, batch: Batch) -> Result<(), Full> {
-        if batch.is_progress() {
-            // A later notification says all that an earlier one said.
-            self.pop_back_progress();
+    pub fn push(&mut self, mut batch: Batch) -> Result<(), Full> {
+        if batch.events.is_empty() {
+            // A later notice says all that an earlier one said.
+            self.pop_back(batch.kind);
+        }
+        if self.batches.len() >= self.shared_max {
+            batch.detach();
         }
         let bytes = batch.bytes();
         if !self.batches.is_empty() && self.bytes + bytes > self.bytes_max {
@@ -59,6 +76,12 @@ impl Queue {
         Some(batch)
     }
 
+    /// Whether no batch waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
     /// Sets the end that the reader comes to behind the batches. The first one counts.
     pub fn finish(&mut self, end: WatchEnd) {
         self.end.get_or_insert(end);
@@ -70,13 +93,10 @@ impl Queue {
         self.end.as_ref()
     }
 
-    fn pop_back_progress(&mut self) {
-        if let Some((batch, bytes)) = self.batches.pop_back() {
-            if batch.is_progress() {
-                self.bytes -= bytes;
-            } else {
-                self.batches.push_back((batch, bytes));
-            }
+    fn pop_back(&mut self, kind: BatchKind) {
+        if self.batches.back().is_some_and(|(batch, _)| batch.kind == kind) {
+            let popped = self.batches.pop_back();
+            self.bytes -= popped.map_or(0, |(_, bytes)| bytes);
         }
     }
 }
@@ -87,6 +107,7 @@ mod tests {
     use crate::core::watch::event::Event;
     use crate::pb::mvccpb::KeyValue;
     use crate::types::Revision;
+    use bytes::Bytes;
 
     fn batch(revision: i64, value_bytes: usize) -> Batch {
         let kv = KeyValue {
@@ -95,6 +116,7 @@ mod tests {
             ..KeyValue::default()
         };
         Batch {
+            kind: BatchKind::Events,
             revision: Revision(revision),
             resume_revision: Revision(revision + 1),
             events: vec![Event::Put { kv, prev_kv: None }],
@@ -103,6 +125,7 @@ mod tests {
 
     fn progress(revision: i64) -> Batch {
         Batch {
+            kind: BatchKind::Progress,
             events: Vec::new(),
             ..batch(revision, 0)
         }
@@ -137,6 +160,58 @@ mod tests {
         }
         let read: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(read, [progress(2), batch(3, 0), progress(5)]);
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn notices_of_two_kinds_replace_only_their_own() {
+        let mut queue = Queue::new(1 << 20);
+        let reconnected = |revision| Batch::reconnected(Revision(revision), Revision(1));
+        for batch in [
+            reconnected(1),
+            reconnected(2),
+            progress(3),
+            progress(4),
+            reconnected(5),
+        ] {
+            queue.push(batch).unwrap();
+        }
+        let read: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(read, [reconnected(2), progress(4), reconnected(5)]);
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn the_first_batches_share_their_message_and_the_others_are_copied_unless_they_are_large() {
+        let mut queue = Queue::new(2 * SHARED_PART * MESSAGE_SHARED_BYTES);
+        let message = Bytes::from(vec![7; 4 * MESSAGE_SHARED_BYTES]);
+        let value_bytes = [5, 5, 5, 2 * MESSAGE_SHARED_BYTES, 5, 0];
+        for bytes in value_bytes {
+            let kv = KeyValue {
+                key: message.slice(1..3),
+                value: message.slice(..bytes),
+                ..KeyValue::default()
+            };
+            let (kv, prev_kv) = (kv.clone(), Some(kv));
+            let mut pushed = batch(1, 0);
+            pushed.events = vec![Event::Delete { kv, prev_kv }];
+            queue.push(pushed).unwrap();
+        }
+        let inside = |bytes: &Bytes| message.as_ptr_range().contains(&bytes.as_ptr());
+        let mut shared = Vec::new();
+        for bytes in value_bytes {
+            let batch = queue.pop().unwrap();
+            let event = &batch.events[0];
+            let prev_kv = event.prev_kv().unwrap();
+            assert_eq!(
+                (&event.kv().key[..], event.kv().value.len()),
+                (&[7, 7][..], bytes)
+            );
+            assert_eq!(prev_kv, event.kv());
+            assert_eq!(inside(&event.kv().key), inside(&prev_kv.key));
+            shared.push(inside(&event.kv().key));
+        }
+        assert_eq!(shared, [true, true, false, true, false, false]);
         assert_eq!(queue.bytes, 0);
     }
 

@@ -1,6 +1,7 @@
 //! When the next stream may be opened. A server that ends every stream at once is
 //! asked again after ever longer waits, and one whose stream was good after a short
 //! one: good is a stream that brought an event, or held for longer than any wait.
+//! One that breaks the protocol again and again, with no event in between, is given up.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use crate::core::backoff::Backoff;
 use crate::core::time::Instant;
 
 /// A member that goes leaves another that is up already.
-const WAIT_FIRST: Duration = Duration::from_millis(20);
+pub(super) const WAIT_FIRST: Duration = Duration::from_millis(20);
+/// Some two seconds of trying.
+pub(super) const BREACHES_MAX: u32 = 8;
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// See the module.
@@ -19,6 +22,8 @@ pub(super) struct Reopen {
     opened: Option<Instant>,
     /// No stream before.
     at: Option<Instant>,
+    /// How many streams broke the protocol since the last event.
+    breaches: u32,
 }
 
 impl Reopen {
@@ -27,6 +32,7 @@ impl Reopen {
             backoff: Backoff::new(WAIT_FIRST, WAIT_MAX, seed),
             opened: None,
             at: None,
+            breaches: 0,
         }
     }
 
@@ -38,6 +44,17 @@ impl Reopen {
     /// The stream brought what only a good one brings.
     pub(super) fn handle_good(&mut self) {
         self.backoff.reset();
+        self.breaches = 0;
+    }
+
+    /// The stream broke the protocol; says whether that was once too often.
+    pub(super) fn handle_breach(&mut self) -> bool {
+        self.breaches += 1;
+        let is_hopeless = self.breaches >= BREACHES_MAX;
+        if is_hopeless {
+            self.breaches = 0;
+        }
+        is_hopeless
     }
 
     pub(super) fn handle_lost(&mut self, now: Instant) {

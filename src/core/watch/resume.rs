@@ -5,10 +5,17 @@ use std::time::Duration;
 use super::reopen::WAIT_MAX;
 use super::tests::{BUFFER, NOW, Script, answer, created_answer, events, fragment, refused};
 use super::*;
+use crate::error::{Code, Delivery, Origin};
+
+/// A connection that was lost.
+pub(super) fn gone() -> Error {
+    let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    Error::new(Code::Unavailable, Origin::Transport, Delivery::Unknown, "gone").with_source(cause)
+}
 
 impl Script {
     /// Resuming watches from "now", live as in [`Script::with_live`].
-    fn with_resuming(count: u64, created: i64) -> Script {
+    pub(super) fn with_resuming(count: u64, created: i64) -> Script {
         let mut script = Script::new();
         for id in 0..count {
             script.create_with(0, BUFFER, true);
@@ -19,20 +26,20 @@ impl Script {
         script
     }
 
-    fn lose(&mut self, now: Instant, error: Error) {
+    pub(super) fn lose(&mut self, now: Instant, error: Error) {
         self.watches.handle_disconnect(now, &Arc::new(error));
         self.watches.check();
     }
 
     /// Loses the stream, and opens the next one.
-    fn reconnect(&mut self) {
-        self.lose(NOW, breach("gone"));
+    pub(super) fn reconnect(&mut self) {
+        self.lose(NOW, gone());
         assert_eq!(self.actions(), ["close"]);
         self.wait_and_open();
     }
 
     /// Opens a stream once that is due; says when.
-    fn wait_and_open(&mut self) -> Instant {
+    pub(super) fn wait_and_open(&mut self) -> Instant {
         let at = self.watches.poll_timeout().expect("a wait");
         self.watches.handle_timeout(at);
         assert!(self.watches.needs_stream());
@@ -58,6 +65,7 @@ fn resumes_behind_the_last_event_that_was_handed_out_with_the_same_request() {
         request: request.clone(),
         buffer_bytes: BUFFER,
         resume: true,
+        ..Create::default()
     };
     script.watches.handle_create(WatchKey(1), create, 1);
     script.requests();
@@ -124,7 +132,7 @@ fn all_watches_are_created_again_before_the_first_answer_and_matched_by_order() 
     let mut script = Script::with_resuming(1000, 10);
     script.answer(events(499, 14, &[13]));
     script.actions();
-    script.lose(NOW, breach("gone"));
+    script.lose(NOW, gone());
     // One that came while there was no stream is behind those that were there.
     script.create_with(0, BUFFER, true);
     script.wait_and_open();
@@ -208,14 +216,14 @@ fn compaction_on_resume_ends_the_watch_once() {
         script.actions(),
         ["1 resumed", "1 compacted 40", "2 compacted 40"]
     );
-    script.lose(NOW, breach("gone"));
+    script.lose(NOW, gone());
     assert!(script.requests().is_empty() && script.watches.poll_timeout().is_none());
 }
 
 #[test]
 fn a_cancel_without_a_stream_is_obeyed_on_this_side_alone() {
     let mut script = Script::with_resuming(3, 10);
-    script.lose(NOW, breach("gone"));
+    script.lose(NOW, gone());
     script.cancel(WatchKey(2));
     script.wait_and_open();
     script.watches.poll_request();
@@ -234,8 +242,8 @@ fn watches_that_resume_and_others_part_when_the_stream_breaks() {
     script.requests();
     script.answer(created_answer(7, 12));
     script.actions();
-    script.lose(NOW, breach("gone"));
-    assert_eq!(script.actions(), ["2 Internal, resume 13", "close"]);
+    script.lose(NOW, gone());
+    assert_eq!(script.actions(), ["2 Unavailable, resume 13", "close"]);
     script.wait_and_open();
     assert_eq!(script.requests(), ["create key 1 from 11"]);
 }
@@ -278,12 +286,12 @@ fn an_error_that_is_there_to_stay_ends_every_watch() {
 #[test]
 fn a_channel_that_is_gone_and_a_shutdown_end_what_waits_for_a_stream() {
     let mut script = Script::with_resuming(1, 10);
-    script.lose(NOW, breach("gone"));
-    script.watches.handle_unreachable(&Arc::new(breach("no way")));
+    script.lose(NOW, gone());
+    script.watches.handle_unreachable(&Arc::new(gone()));
     script.watches.check();
-    assert_eq!(script.actions(), ["close", "1 Internal, resume 11", "close"]);
+    assert_eq!(script.actions(), ["close", "1 Unavailable, resume 11", "close"]);
     let mut script = Script::with_resuming(1, 10);
-    script.lose(NOW, breach("gone"));
+    script.lose(NOW, gone());
     script.watches.handle_shutdown();
     assert_eq!(script.actions(), ["close", "1 closed"]);
     assert_eq!(script.watches.poll_timeout(), None);
@@ -292,7 +300,7 @@ fn a_channel_that_is_gone_and_a_shutdown_end_what_waits_for_a_stream() {
 /// The wait after a stream that held for `held` and brought what `script` gave it.
 fn wait_after(script: &mut Script, opened: Instant, held: Duration) -> (Duration, Instant) {
     let lost = opened + held;
-    script.lose(lost, breach("gone"));
+    script.lose(lost, gone());
     assert!(!script.watches.needs_stream());
     script.watches.handle_timeout(lost);
     assert!(!script.watches.needs_stream(), "the wait was cut short");
@@ -356,4 +364,39 @@ fn a_batch_that_is_refused_after_a_resume_ends_the_watch_before_that_batch() {
     script.watches.handle_refused(WatchKey(1));
     assert_eq!(script.actions(), ["1 lagged, resume 13"]);
     assert_eq!(script.requests(), ["cancel 0"]);
+}
+
+#[test]
+fn a_reader_that_asked_is_told_of_each_reconnect_before_what_follows() {
+    let mut script = Script::with_resuming(1, 10);
+    script.keys += 1;
+    let create = Create {
+        buffer_bytes: BUFFER,
+        resume: true,
+        reconnect_notify: true,
+        ..Create::default()
+    };
+    script.watches.handle_create(WatchKey(2), create, 2);
+    script.requests();
+    script.answer(created_answer(1, 10));
+    assert_eq!(script.actions(), ["2 created 1 at 10"], "creation is none");
+    script.answer(events(1, 14, &[12]));
+    script.actions();
+    for round in 0..2 {
+        script.reconnect();
+        script.requests();
+        script.answer(created_answer(0, 20));
+        script.answer(created_answer(1, 20));
+        let resume = 13 + round;
+        assert_eq!(
+            script.actions(),
+            [
+                "1 resumed".to_owned(),
+                "2 resumed".to_owned(),
+                format!("2 reconnected at 20, resume {resume}"),
+            ]
+        );
+        script.answer(events(1, 20, &[resume]));
+        script.actions();
+    }
 }

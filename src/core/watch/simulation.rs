@@ -1,13 +1,18 @@
 //! The machine against a small model of the server: a history of revisions, and
 //! watches that are served from it late, in pieces, and interleaved. Streams break,
-//! readers refuse, watches are cancelled. Whatever happens, a reader whose watch
+//! readers stall, fall behind and catch up, watches are refused and cancelled. Whatever happens, a reader whose watch
 //! resumes, or that goes on itself where its watch ended, sees every revision once,
-//! whole and in order.
+//! whole and in order, and no more waits for a reader than its bound.
+//!
+//! That these checks can fail is checked too: see [`Flaw`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::{Action, Batch, Create, Event, WatchEnd, WatchKey, Watches, breach};
+use super::event::bytes_of;
+use super::flaw::Flaw;
+use super::resume::gone;
+use super::{Action, Batch, Create, Event, Queue, WatchEnd, WatchKey, Watches};
 use crate::core::time::Instant;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
@@ -19,22 +24,53 @@ const STEPS: usize = 300;
 const KEYS: u64 = 3;
 const READERS_MAX: usize = 8;
 
+/// Room for a few batches.
+const QUEUE_BYTES: usize = 4 << 10;
+
 #[test]
 fn every_reader_sees_the_history_once_whole_and_in_order() {
     let (mut batches, mut resumes) = (0, 0);
+    let mut catch_ups = 0;
     for seed in 0..SEEDS {
         let mut failing = Failing(Some(seed));
-        let mut world = World::new(seed);
-        for _ in 0..STEPS {
-            world.step();
-        }
-        world.settle();
+        let world = run(seed, QUEUE_BYTES);
         batches += world.readers.iter().map(|reader| reader.seen.len()).sum::<usize>();
         resumes += world.resumes;
+        catch_ups += world.catch_ups;
         failing.0 = None;
     }
     assert!(batches > 10_000, "the simulation does nothing: {batches}");
     assert!(resumes > 1_000, "nothing resumes: {resumes}");
+    assert!(catch_ups > 1_000, "nobody catches up: {catch_ups}");
+}
+
+#[test]
+fn each_mistake_of_others_is_caught() {
+    for flaw in [Flaw::HeaderRevision, Flaw::InsideRevision, Flaw::DroppedFragment] {
+        Flaw::switch(Some(flaw));
+        let caught = is_caught(QUEUE_BYTES);
+        Flaw::switch(None);
+        assert!(caught, "{flaw:?} is not noticed");
+    }
+    assert!(is_caught(usize::MAX), "a queue without a bound is not noticed");
+    assert!(
+        !is_caught(QUEUE_BYTES),
+        "something is caught where there is nothing"
+    );
+}
+
+/// Whether some early seed fails.
+fn is_caught(queue_bytes: usize) -> bool {
+    (0..SEEDS / 10).any(|seed| std::panic::catch_unwind(|| run(seed, queue_bytes)).is_err())
+}
+
+fn run(seed: u64, queue_bytes: usize) -> World {
+    let mut world = World::new(seed, queue_bytes);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.settle();
+    world
 }
 
 /// Says which seed failed, unless it was told that none did.
@@ -57,23 +93,30 @@ struct World {
     now: Instant,
     open: bool,
     resumes: usize,
+    catch_ups: usize,
+    queue_bytes: usize,
 }
 
 /// One reader, over all the watches it had one after another.
-#[derive(Default)]
 struct Reader {
     watched: Option<u64>,
     key: Option<WatchKey>,
     /// The first revision that it has to see; unknown until it is created.
     from: Option<i64>,
     seen: Vec<Event>,
+    queue: Queue,
+    /// What is in the queue.
+    waiting: VecDeque<usize>,
+    /// The queue refused a batch.
+    behind: bool,
+    catch_up: bool,
     /// Its watches go on by themselves when a stream breaks.
     resume: bool,
     left: bool,
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, queue_bytes: usize) -> World {
         World {
             chance: Chance(seed),
             server: Server::default(),
@@ -83,6 +126,8 @@ impl World {
             now: Instant::default(),
             open: false,
             resumes: 0,
+            catch_ups: 0,
+            queue_bytes,
         }
     }
 
@@ -93,7 +138,8 @@ impl World {
             35..=49 => self.send(usize::MAX),
             50..=54 => self.send(1),
             55..=69 => self.server.serve(&mut self.chance),
-            70..=92 => self.receive(),
+            70..=88 => self.receive(),
+            89..=92 => self.read(),
             93 => self.ask_progress(),
             94 => self.server.notify_progress(),
             95 => self.leave(),
@@ -108,11 +154,16 @@ impl World {
         loop {
             self.send(usize::MAX);
             while self.server.catch_up(&mut self.chance) {}
-            if self.server.wire.is_empty() && !self.watches.needs_stream() {
+            let waits = self.watches.needs_stream() || self.watches.poll_timeout().is_some();
+            let unread = self.readers.iter().any(|reader| !reader.queue.is_empty());
+            if self.server.wire.is_empty() && !waits && !unread {
                 break;
             }
             while !self.server.wire.is_empty() {
                 self.receive();
+            }
+            for reader in 0..self.readers.len() {
+                self.read_all(reader);
             }
         }
         for reader in self.readers.iter().filter(|reader| !reader.left) {
@@ -136,8 +187,14 @@ impl World {
         self.readers.push(Reader {
             watched,
             resume: self.chance.below(3) > 0,
+            catch_up: self.chance.below(2) > 0,
             from: (start > 0).then_some(start),
-            ..Reader::default()
+            key: None,
+            seen: Vec::new(),
+            queue: Queue::new(self.queue_bytes),
+            waiting: VecDeque::new(),
+            behind: false,
+            left: false,
         });
         self.create(self.readers.len() - 1, start);
     }
@@ -156,6 +213,8 @@ impl World {
             request,
             buffer_bytes: 1 << 20,
             resume: self.readers[reader].resume,
+            catch_up: self.readers[reader].catch_up,
+            ..Create::default()
         };
         self.watches.handle_create(key, create, reader);
         self.act();
@@ -167,6 +226,31 @@ impl World {
             self.watches.handle_cancel(key);
             self.act();
         }
+    }
+
+    /// Some reader reads a batch, or all that it has.
+    fn read(&mut self) {
+        if let Some(reader) = self.pick_reader() {
+            match self.chance.below(2) {
+                0 => drop(self.read_one(reader)),
+                _ => self.read_all(reader),
+            }
+        }
+    }
+
+    fn read_all(&mut self, reader: usize) {
+        while self.read_one(reader) {}
+    }
+
+    fn read_one(&mut self, index: usize) -> bool {
+        let reader = &mut self.readers[index];
+        let has_read = reader.read();
+        if reader.queue.is_empty() && std::mem::take(&mut reader.behind) {
+            // Without a key it has left meanwhile.
+            reader.key.inspect(|&key| self.watches.handle_drained(key));
+            self.watches.check();
+        }
+        has_read
     }
 
     fn ask_progress(&mut self) {
@@ -216,7 +300,7 @@ impl World {
             return;
         }
         self.server.lose_stream();
-        self.watches.handle_disconnect(self.now, &Arc::new(breach("gone")));
+        self.watches.handle_disconnect(self.now, &Arc::new(gone()));
         self.act();
     }
 
@@ -228,14 +312,25 @@ impl World {
                 Action::Created { reader, revision, .. } => {
                     self.readers[reader].from.get_or_insert(revision.0 + 1);
                 }
-                Action::Resumed { reader } => {
-                    assert!(self.readers[reader].resume && !self.readers[reader].left);
-                    self.resumes += 1;
+                Action::Resumed { reader, caught_up } => {
+                    let readers = &self.readers[reader];
+                    assert!(
+                        !readers.left
+                            && if caught_up {
+                                readers.catch_up
+                            } else {
+                                readers.resume
+                            }
+                    );
+                    self.resumes += usize::from(!caught_up);
+                    self.catch_ups += usize::from(caught_up);
                 }
-                Action::Deliver { key, reader, batch } => match self.chance.below(20) {
-                    0 => self.watches.handle_refused(key),
-                    _ => self.readers[reader].read(key, batch),
-                },
+                Action::Refused { reader, .. } => assert!(self.readers[reader].resume),
+                Action::Deliver { key, reader, batch } => {
+                    if !self.readers[reader].take(key, batch) {
+                        self.watches.handle_refused(key);
+                    }
+                }
                 Action::End { reader, end } => match end {
                     WatchEnd::Closed => {
                         self.readers[reader].left = true;
@@ -251,17 +346,47 @@ impl World {
             }
         }
         for (reader, Revision(start)) in resumes {
+            self.read_all(reader);
             self.create(reader, start);
         }
     }
 }
 
 impl Reader {
-    fn read(&mut self, key: WatchKey, batch: Batch) {
+    /// Says whether there was room.
+    fn take(&mut self, key: WatchKey, batch: Batch) -> bool {
         assert!(
-            !self.left && self.key == Some(key),
+            !self.left && self.key == Some(key) && !self.behind,
             "events for a watch that ended"
         );
+        let is_progress = batch.is_progress();
+        let bytes = bytes_of(&batch.events);
+        if self.queue.push(batch).is_err() {
+            self.behind = self.catch_up;
+            return false;
+        }
+        if !is_progress {
+            self.waiting.push_back(bytes);
+        }
+        let waiting: usize = self.waiting.iter().sum();
+        let several = self.waiting.len() > 1;
+        assert!(!several || waiting <= QUEUE_BYTES, "{waiting} bytes wait");
+        true
+    }
+
+    /// Reads a batch; says whether there was one.
+    fn read(&mut self) -> bool {
+        let Some(batch) = self.queue.pop() else {
+            return false;
+        };
+        if !batch.is_progress() {
+            self.waiting.pop_front();
+        }
+        self.see(batch);
+        true
+    }
+
+    fn see(&mut self, batch: Batch) {
         if let Some(last) = batch.events.last() {
             assert_eq!(batch.resume_revision, last.revision().next());
         }

@@ -50,6 +50,7 @@ impl Script {
             request,
             buffer_bytes,
             resume,
+            ..Create::default()
         };
         self.watches.handle_create(key, create, self.keys);
         self.watches.check();
@@ -91,8 +92,19 @@ impl Script {
 fn words(action: &Action<u64>) -> String {
     match action {
         Action::Created { reader, id, revision } => format!("{reader} created {} at {revision}", id.0),
-        Action::Resumed { reader } => format!("{reader} resumed"),
+        Action::Resumed {
+            reader,
+            caught_up: false,
+        } => format!("{reader} resumed"),
+        Action::Resumed { reader, .. } => format!("{reader} caught up"),
+        Action::Refused { reader, reason } => format!("{reader} refused: {reason}"),
         Action::Deliver { reader, batch, .. } => {
+            if batch.kind == BatchKind::Reconnected {
+                return format!(
+                    "{reader} reconnected at {}, resume {}",
+                    batch.revision, batch.resume_revision
+                );
+            }
             let events: Vec<_> = batch.events.iter().map(|event| event.revision().0).collect();
             format!("{reader} sees {events:?}, resume {}", batch.resume_revision)
         }
@@ -113,6 +125,11 @@ fn words(action: &Action<u64>) -> String {
             } => {
                 format!("{reader} {:?}, resume {resume_revision}", error.code())
             }
+            WatchEnd::Breached {
+                breaches,
+                resume_revision,
+                ..
+            } => format!("{reader} breached {breaches} times, resume {resume_revision}"),
             WatchEnd::Refused { error } => format!("{reader} refused {:?}", error.code()),
             WatchEnd::Closed => format!("{reader} closed"),
         },
@@ -316,6 +333,31 @@ fn a_stream_cut_between_fragments_resumes_at_the_revision_that_is_not_whole() {
     script.watches.handle_disconnect(NOW, &Arc::new(breach("gone")));
     let expected = ["1 sees [11], resume 12", "1 Internal, resume 12", "close"];
     assert_eq!(script.actions(), expected);
+}
+
+#[test]
+fn progress_behind_fragments_moves_the_place_and_an_answer_for_all_between_them_does_not() {
+    let mut script = Script::with_live(1, 10);
+    script.answer(fragment(0, 40, &[11, 12]));
+    script.watches.handle_progress_request(WatchKey(1));
+    script.answer(answer(-1, 40));
+    script.answer(events(0, 40, &[12]));
+    script.answer(answer(0, 50));
+    assert_eq!(
+        script.actions(),
+        [
+            "1 sees [11], resume 12",
+            "1 sees [], resume 12",
+            "1 sees [12, 12], resume 13",
+            "1 sees [], resume 51",
+        ]
+    );
+    script.answer(fragment(0, 60, &[52, 53]));
+    script.answer(events(0, 60, &[53]));
+    assert_eq!(
+        script.actions(),
+        ["1 sees [52], resume 53", "1 sees [53, 53], resume 54"]
+    );
 }
 
 #[test]
