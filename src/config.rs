@@ -1,6 +1,14 @@
 //! The options of a client, each default with its reason.
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::time::Duration;
+
+#[cfg(feature = "tls")]
+pub(crate) use tls::Pem;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// RFC 9113, section 6.9.1.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
@@ -24,6 +32,8 @@ pub struct Config {
     pub(crate) response_bytes_max: usize,
     pub(crate) stream_window_bytes: u32,
     pub(crate) connection_window_bytes: u32,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Tls,
 }
 
 impl Default for Config {
@@ -45,6 +55,8 @@ impl Default for Config {
             // and hangs up at zero: its default of 64 KiB breaks healthy bursts.
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 4 << 20,
+            #[cfg(feature = "tls")]
+            tls: Tls::new(),
         }
     }
 }
@@ -115,6 +127,14 @@ impl Config {
     /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
     pub fn connection_window_bytes(mut self, bytes: u32) -> Config {
         self.connection_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self
+    }
+
+    /// How `https` and `unixs` endpoints are encrypted and proven. Default: the
+    /// system's roots, no certificate of ours.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Config {
+        self.tls = tls;
         self
     }
 }

@@ -5,6 +5,8 @@
 //! The texts that etcd answers with are [`EtcdError`], in `error/etcd.rs`.
 
 mod etcd;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,6 +14,10 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use etcd::EtcdError;
+#[cfg(feature = "tls")]
+pub(crate) use tls::TlsError;
+#[cfg(feature = "tls")]
+pub use tls::TlsFailure;
 
 /// What went wrong with a call, and what is known of its fate.
 ///
@@ -288,6 +294,13 @@ impl Error {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.0.code == Code::DeadlineExceeded
+    }
+
+    /// Why TLS failed, where that is why there is no connection.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsFailure> {
+        tls::failure_in(self)
     }
 
     /// Whether the write of this call may have been applied all the same.

@@ -62,10 +62,14 @@ pub mod core;
 
 pub use client::{
     Batch, BatchKind, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route,
-    Txn, Watch, WatchEnd,
+    Scheme, Txn, Watch, WatchEnd,
 };
 pub use concurrency::{Guard, Mutex, Session, Token};
 pub use config::Config;
+#[cfg(feature = "tls")]
+pub use config::Tls;
+#[cfg(feature = "tls")]
+pub use error::TlsFailure;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
 pub use types::{KeyRange, LeaseId, Revision, WatchId};
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub use crate::core::lease::LeaseEnd;
 pub use crate::net::call::Call;
 pub use crate::net::connection::Route;
-pub use crate::net::dial::{Dial, Dialing, Endpoint, Io};
+pub use crate::net::dial::{Dial, Dialing, Io};
+pub use crate::net::endpoint::{Endpoint, Scheme};
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use txn::{Comparand, Compare, Op, Txn};
@@ -25,7 +26,7 @@ pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, Watc
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::channel::Channel;
-use crate::net::dial::{Once, Tcp};
+use crate::net::dial::{Once, Socket};
 use crate::net::lease_keeper::LeaseKeeper;
 use crate::net::watch_driver::WatchStream;
 
@@ -83,11 +84,11 @@ impl Client {
     where
         E: AsRef<str>,
     {
-        Client::connect_over(Tcp, endpoints, config).await
+        Client::connect_over(Socket, endpoints, config).await
     }
 
     /// Connects over byte streams that the caller opens: a tunnel, a simulation,
-    /// a fuzzer.
+    /// a fuzzer. TLS, where an endpoint asks for it, runs inside them.
     ///
     /// # Errors
     ///
@@ -105,6 +106,8 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::invalid("no endpoint was given"));
         }
+        #[cfg(feature = "tls")]
+        let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
         let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
         channel.connected().await?;
         let leases_kept = LeaseKeeper::new(channel.clone(), chance());

@@ -27,7 +27,7 @@ use pin_project_lite::pin_project;
 use super::channel::{Channel, Waiter};
 use super::clock::{self, Timer};
 use super::connection::Route;
-use super::dial::Endpoint;
+use super::endpoint::Endpoint;
 use super::response::Response;
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};

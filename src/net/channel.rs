@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::connection::{self, Report, Route};
-use super::dial::{Dial, Endpoint};
+use super::dial::Dial;
+use super::endpoint::Endpoint;
 use crate::config::Config;
 use crate::core::backoff::Backoff;
 use crate::error::{Code, Delivery, Error, Origin};

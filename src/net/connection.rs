@@ -19,31 +19,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
+use h2::client::SendRequest;
 use tokio::sync::Notify;
 
 use super::clock;
-use super::dial::{Dial, Endpoint, Io};
+use super::dial::Dial;
+use super::endpoint::Endpoint;
+use super::handshake::{Connection, open};
 use super::race::{Either, race};
 use crate::config::Config;
 use crate::core::backoff::Backoff;
 use crate::error::{Code, Delivery, Error, Origin};
-
-/// Bounds what HPACK and CONTINUATION floods can cost; etcd's trailers are tiny.
-const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
-
-/// How many streams that were reset here h2 remembers, so that what the server
-/// still sends on them is no breach of protocol. Calls that time out together
-/// must not cost the connection.
-const RESET_STREAMS_MAX: usize = 4096;
-
-/// As long as a server may take to answer a call, and longer than a stall.
-const RESET_STREAMS_LIFE: Duration = Duration::from_secs(60);
-
-/// How many answers to streams that h2 has forgotten a connection survives in its
-/// life. h2's own 1,024 end a busy one after some bad days; without a bound, a
-/// server that does not read could have the resets pile up (RUSTSEC-2024-0003).
-const LATE_ANSWERS_MAX: usize = 16 << 10;
 
 /// A connection that lived this long was a good one: the next dial is at once.
 const GOOD_LIFE: Duration = Duration::from_secs(1);
@@ -92,7 +78,7 @@ pub(crate) async fn keep(
     report: impl Report,
 ) {
     loop {
-        let error = match connect(&endpoint, &*dial, &config).await {
+        let error = match open(&endpoint, &*dial, &config).await {
             Ok((sender, connection)) => {
                 let born = clock::now();
                 let Some(retired) = report.up(sender) else { return };
@@ -113,70 +99,18 @@ pub(crate) async fn keep(
 
 /// Runs the connection until it ends, or takes no more calls. In the latter case
 /// it goes on for what is open on it, and ends with the last of that.
-async fn run(connection: Connection, retired: &Notify) -> Error {
-    let mut connection = Box::pin(connection);
-    let end = race(connection.as_mut(), retired.notified()).await;
-    let (message, source) = match end {
-        Either::Left(end) => ("connection lost", end.err()),
+async fn run(mut connection: Connection, retired: &Notify) -> Error {
+    let end = race(connection.run(), retired.notified()).await;
+    let (message, cause) = match end {
+        Either::Left(cause) => ("connection lost", cause),
         Either::Right(()) => {
-            tokio::spawn(connection);
+            tokio::spawn(async move { connection.run().await });
             ("the connection takes no more calls", None)
         }
     };
     let error = Error::new(Code::Unavailable, Origin::Transport, Delivery::Unknown, message);
-    match source {
-        Some(source) => error.with_source(source),
+    match cause {
+        Some(cause) => error.with_source(cause),
         None => error,
     }
-}
-
-type Connection = client::Connection<Box<dyn Io>, Bytes>;
-
-async fn connect(
-    endpoint: &Endpoint,
-    dial: &dyn Dial,
-    config: &Config,
-) -> Result<(SendRequest<Bytes>, Connection), Error> {
-    let connecting = async {
-        let io = dial.dial(endpoint).await.map_err(|error| {
-            Error::new(
-                Code::Unavailable,
-                Origin::Transport,
-                Delivery::NotSent,
-                "cannot connect",
-            )
-            .with_source(error)
-        })?;
-        handshake(config).handshake(io).await.map_err(|error| {
-            Error::new(
-                Code::Unavailable,
-                Origin::Transport,
-                Delivery::NotSent,
-                "HTTP/2 handshake failed",
-            )
-            .with_source(error)
-        })
-    };
-    tokio::time::timeout(config.connect_timeout, connecting).await.unwrap_or_else(|_| {
-        let message = "no connection within the connect timeout";
-        Err(Error::new(
-            Code::DeadlineExceeded,
-            Origin::Library,
-            Delivery::NotSent,
-            message,
-        ))
-    })
-}
-
-fn handshake(config: &Config) -> client::Builder {
-    let mut builder = client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(config.stream_window_bytes)
-        .initial_connection_window_size(config.connection_window_bytes)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        .reset_stream_duration(RESET_STREAMS_LIFE)
-        .max_local_error_reset_streams(Some(LATE_ANSWERS_MAX));
-    builder
 }

@@ -1,96 +1,19 @@
-//! Endpoints, and how a byte stream to one is opened: over TCP, or by whatever
-//! the caller hands in.
+//! How a byte stream to an endpoint is opened: over TCP or a unix socket, or by
+//! whatever the caller hands in.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
-use crate::error::Error;
-
-/// Where a member of the cluster is reached: `http://host:port`, or `host:port`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    name: Arc<str>,
-    authority: Authority,
-}
-
-const PORT_DEFAULT: u16 = 2379;
-
-impl Endpoint {
-    /// # Errors
-    ///
-    /// [`Code::InvalidArgument`](crate::Code::InvalidArgument) where the text is no
-    /// such address, or asks for what this version cannot do (`https`, `unix`).
-    pub(crate) fn parse(text: &str) -> Result<Endpoint, Error> {
-        let invalid = |why: &str| Error::invalid(format!("endpoint {text:?}: {why}"));
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if scheme != "http" {
-            return Err(invalid("only http:// is supported"));
-        }
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains('/') {
-            return Err(invalid("an endpoint has no path"));
-        }
-        let authority = Authority::try_from(rest.to_owned());
-        let authority = authority.map_err(|error| invalid("not a host and port").with_source(error))?;
-        let host = authority.host();
-        let port = authority.as_str().strip_prefix(host).unwrap_or_default();
-        if matches!(host, "" | "[]") || authority.as_str().contains('@') {
-            return Err(invalid("not a host and port"));
-        }
-        if !port.is_empty() && authority.port_u16().is_none() {
-            return Err(invalid("not a port"));
-        }
-        Ok(Endpoint {
-            name: format!("http://{authority}").into(),
-            authority,
-        })
-    }
-
-    /// The endpoint's address as errors and logs name it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The host name or address, an IPv6 address without its brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        let host = self.authority.host();
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-    }
-
-    /// The port; etcd's own, 2379, where the address has none.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.authority.port_u16().unwrap_or(PORT_DEFAULT)
-    }
-
-    pub(crate) fn shared_name(&self) -> Arc<str> {
-        self.name.clone()
-    }
-
-    /// The URI of a call. It shares all its parts, so nothing is allocated.
-    pub(crate) fn uri(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
-        Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.authority.clone())
-            .path_and_query(path)
-            .build()
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
+use super::endpoint::Endpoint;
+use super::race::{Either, race};
 
 /// A byte stream that HTTP/2 can run on: anything that reads and writes.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -118,18 +41,75 @@ where
     }
 }
 
-/// Dials with TCP, and sends small frames at once.
+/// Dials what the endpoint says: TCP, where small frames are sent at once, or a
+/// unix socket.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tcp;
+pub(crate) struct Socket;
 
-impl Dial for Tcp {
+/// How long one address of a host has to itself before the next is tried beside
+/// it (RFC 8305, section 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+impl Dial for Socket {
     fn dial(&self, endpoint: &Endpoint) -> Dialing {
+        #[cfg(unix)]
+        if let Some(path) = endpoint.path() {
+            let path = path.to_owned();
+            return Box::pin(async move {
+                let stream = tokio::net::UnixStream::connect(path).await?;
+                Ok(Box::new(stream) as Box<dyn Io>)
+            });
+        }
         let (host, port) = (endpoint.host().to_owned(), endpoint.port());
         Box::pin(async move {
-            let stream = TcpStream::connect((host, port)).await?;
+            let addresses = tokio::net::lookup_host((host, port)).await?;
+            let stream = first_of(in_turn(addresses.collect())).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Io>)
         })
+    }
+}
+
+/// The families of addresses in turn, so that a whole family that leads nowhere
+/// costs one wait. The resolver's first choice stays the first.
+fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut other = other.into_iter();
+    let mut turn = Vec::new();
+    for address in first {
+        turn.push(address);
+        turn.extend(other.next());
+    }
+    turn.extend(other);
+    turn
+}
+
+/// The first of the addresses that takes the connection. One that is silent does
+/// not keep the others waiting. The others' attempts end when this returns.
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    loop {
+        let next = addresses.next();
+        if let Some(address) = next {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let patience = async {
+            match addresses.len() {
+                0 => std::future::pending().await,
+                _ => tokio::time::sleep(NEXT_ADDRESS).await,
+            }
+        };
+        match race(attempts.join_next(), patience).await {
+            Either::Left(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Either::Left(Some(Ok(Err(error)))) => failure = error,
+            Either::Left(Some(Err(panic))) => failure = io::Error::other(panic),
+            Either::Left(None) if next.is_none() => return Err(failure),
+            Either::Left(None) | Either::Right(()) => {}
+        }
     }
 }
 
@@ -158,47 +138,46 @@ impl Dial for Once {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
-    fn an_endpoint_has_a_host_a_port_and_nothing_else() {
-        for (text, name, host, port) in [
-            ("http://a:1", "http://a:1", "a", 1),
-            ("a.example:2379/", "http://a.example:2379", "a.example", 2379),
-            ("10.0.0.1", "http://10.0.0.1", "10.0.0.1", 2379),
-            ("http://[::1]:7", "http://[::1]:7", "::1", 7),
-        ] {
-            let endpoint = Endpoint::parse(text).unwrap();
-            assert_eq!(
-                (endpoint.name(), endpoint.host(), endpoint.port()),
-                (name, host, port)
-            );
-        }
-        for text in [
-            "",
-            "http://",
-            "https://a:1",
-            "unix:///tmp/x",
-            "http://a:1/path",
-            "a b",
-            "http://u:p@a:1",
-            "a:99999",
-            "a:http",
-            "a:",
-            "[::1]:70000",
-            "[]:1",
-        ] {
-            let error = Endpoint::parse(text).unwrap_err();
-            assert_eq!(error.code(), crate::Code::InvalidArgument, "{text}");
-        }
+    fn the_families_of_addresses_take_turns() {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(
+            in_turn(addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"])),
+            addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"])
+        );
+        assert_eq!(
+            in_turn(addresses(&["1.1.1.1:1", "[::1]:1"])),
+            addresses(&["1.1.1.1:1", "[::1]:1"])
+        );
     }
 
-    #[test]
-    fn the_uri_of_a_call_shares_the_endpoint() {
-        let uri = Endpoint::parse("a:1")
-            .unwrap()
-            .uri(PathAndQuery::from_static("/etcdserverpb.KV/Put"))
-            .unwrap();
-        assert_eq!(uri, "http://a:1/etcdserverpb.KV/Put");
+    #[tokio::test]
+    async fn an_address_that_refuses_gives_way_to_the_next() {
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = first_of(vec![dead, live.local_addr().unwrap()]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
+        let error = first_of(vec![dead]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = first_of(Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_does_not_keep_the_next_waiting() {
+        // A full backlog drops the handshake of whoever comes next, as a black hole does.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let silent = silent.local_addr().map(|address| (silent, address)).unwrap();
+        let _fills_it: Vec<_> =
+            (0..4).map(|_| std::net::TcpStream::connect_timeout(&silent.1, NEXT_ADDRESS)).collect();
+        let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = first_of(vec![silent.1, live.local_addr().unwrap()]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
     }
 }

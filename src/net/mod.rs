@@ -6,6 +6,9 @@ pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod dial;
+pub(crate) mod endpoint;
+mod handshake;
+mod heard;
 pub(crate) mod host;
 mod lease_driver;
 pub(crate) mod lease_inbox;
@@ -14,6 +17,8 @@ pub(crate) mod lease_state;
 pub(crate) mod race;
 pub(crate) mod response;
 pub(crate) mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;

@@ -13,7 +13,7 @@ use super::call::named;
 use super::channel::{Channel, Waiter};
 use super::clock;
 use super::connection::Route;
-use super::dial::Endpoint;
+use super::endpoint::Endpoint;
 use super::race::{Either, race};
 use super::response::Response;
 use crate::core::time::Instant;

@@ -1,6 +1,7 @@
 //! A cluster of etcd servers on loopback that lives as long as its value.
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,10 @@ pub struct Options {
     pub heartbeat: Option<Duration>,
     /// `--election-timeout`, in whole milliseconds, at least five heartbeats; etcd's default is 1 s.
     pub election: Option<Duration>,
+    /// More URLs that each server takes clients at, such as `https://127.0.0.1:0` or
+    /// `unix:///path`; a port of 0 stands for one of its own. [`Member::listens_at`]
+    /// has what came of them.
+    pub listen: Vec<String>,
     /// More arguments for each server, after all others.
     pub arguments: Vec<String>,
 }
@@ -145,13 +150,15 @@ impl Cluster {
         let peers = peers.join(",");
         let member = |(index, (client, peer)): (usize, (Port, Port))| {
             let name = format!("m{index}");
-            let mut arguments = member_arguments(&name, guard.dir(), &client, &peer);
+            let (urls, ports) = more_urls(&options.listen).map_err(at)?;
+            let mut arguments = member_arguments(&name, guard.dir(), &client, &urls, &peer);
             arguments.push(format!("--initial-cluster={peers}"));
             arguments.extend(option_arguments(binary.line(), options));
             let dir = guard.dir().to_owned();
-            Member::new(name, binary.path().to_owned(), arguments, dir, client, peer)
+            let member = Member::new(name, binary.path().to_owned(), arguments, dir, client, peer);
+            Ok(member.listening_at(urls, ports))
         };
-        let members = ports.into_iter().enumerate().map(member).collect();
+        let members = ports.into_iter().enumerate().map(member).collect::<Result<_, Error>>()?;
         Ok(Cluster { members, guard })
     }
 
@@ -162,12 +169,30 @@ impl Cluster {
     }
 }
 
-fn member_arguments(name: &str, dir: &Path, client: &Port, peer: &Port) -> Vec<String> {
+/// The URLs with a port in the place of each 0, and these ports.
+fn more_urls(listen: &[String]) -> io::Result<(Vec<String>, Vec<Port>)> {
+    let (mut urls, mut ports) = (Vec::new(), Vec::new());
+    for url in listen {
+        match url.strip_suffix(":0") {
+            Some(host) => {
+                let port = Port::take()?;
+                urls.push(format!("{host}:{}", port.address().port()));
+                ports.push(port);
+            }
+            None => urls.push(url.clone()),
+        }
+    }
+    Ok((urls, ports))
+}
+
+fn member_arguments(name: &str, dir: &Path, client: &Port, urls: &[String], peer: &Port) -> Vec<String> {
     let (client, peer) = (client.url(), peer.url());
+    let listen = [client.as_str()].into_iter().chain(urls.iter().map(String::as_str));
+    let listen = listen.collect::<Vec<_>>().join(",");
     vec![
         format!("--name={name}"),
         format!("--data-dir={}", dir.join(name).display()),
-        format!("--listen-client-urls={client}"),
+        format!("--listen-client-urls={listen}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),

@@ -41,8 +41,11 @@ pub struct Member {
     dir: PathBuf,
     client: Port,
     process: Mutex<Process>,
-    // Held so that nobody takes it while the server is down.
+    /// Where else it takes clients.
+    urls: Vec<String>,
+    // Held so that nobody takes them while the server is down.
     _peer: Port,
+    _ports: Vec<Port>,
 }
 
 #[derive(Debug, Default)]
@@ -69,14 +72,28 @@ impl Member {
             dir,
             client,
             process: Mutex::default(),
+            urls: Vec::new(),
             _peer: peer,
+            _ports: Vec::new(),
         }
+    }
+
+    pub(crate) fn listening_at(mut self, urls: Vec<String>, ports: Vec<Port>) -> Member {
+        self.urls = urls;
+        self._ports = ports;
+        self
     }
 
     /// Where clients reach it, such as `http://127.0.0.1:12379`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.client.url()
+    }
+
+    /// Where else clients reach it: what became of [`Options::listen`](crate::Options::listen), in its order.
+    #[must_use]
+    pub fn listens_at(&self) -> &[String] {
+        &self.urls
     }
 
     /// The process id of the server, if it runs.

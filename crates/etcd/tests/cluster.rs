@@ -194,6 +194,7 @@ fn options_reach_the_server() {
         heartbeat: Some(Duration::from_millis(20)),
         election: Some(Duration::from_millis(200)),
         arguments: vec!["--max-txn-ops=7".to_owned()],
+        ..Options::default()
     };
     let cluster = Cluster::start(&binary, 1, options).unwrap();
     let pid = cluster.member(0).pid().expect("a running server");
