@@ -1,10 +1,10 @@
-//! Where built and unpacked servers are kept between runs, outside of the
+//! Where built and unpacked programs are kept between runs, outside of the
 //! source tree: `$TENURE_CACHE`, else `$XDG_CACHE_HOME/tenure`, else
 //! `~/.cache/tenure`.
 //!
-//! An entry is a directory with `etcd` and `etcdctl`, or with another program that
-//! was built. It appears by a rename, whole or not at all, and never changes; a lock
-//! file keeps two processes from making the same entry at once.
+//! An entry is a directory with `etcd` and `etcdctl`, or with another program.
+//! It appears by a rename, whole or not at all, and never changes; a lock file
+//! keeps two processes from making the same entry at once.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

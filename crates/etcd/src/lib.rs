@@ -48,6 +48,7 @@ mod guard;
 mod http;
 mod member;
 mod port;
+mod program;
 mod version;
 
 use std::io::Write;
@@ -56,8 +57,8 @@ use std::sync::OnceLock;
 pub use binary::Binary;
 pub use cluster::{Cluster, Options};
 pub use error::Error;
-pub use golang::GoProgram;
 pub use member::Member;
+pub use program::GoProgram;
 pub use version::{Line, Version};
 
 /// One server for all tests of this process, started by the first that asks.

@@ -1,0 +1,326 @@
+//! What is said about what was measured: a line for each round, a table for each
+//! contest, a file for programs.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, ColumnConstraint, Table as Drawing};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::machine::Machine;
+use crate::tally::{Round, Spread, Tally};
+
+/// All tables of a run. Each is printed when it is added.
+#[derive(Debug)]
+pub(crate) struct Report {
+    suite: &'static str,
+    machine: Machine,
+    tables: Vec<Table>,
+}
+
+/// The outcome of one contest.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) title: String,
+    /// What was counted, in the plural.
+    pub(crate) unit: &'static str,
+    pub(crate) rows: Vec<Row>,
+    /// What there is to say below.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One competitor.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) tally: Tally,
+    /// Why it did not run to the end.
+    pub(crate) failure: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn new(suite: &'static str) -> Report {
+        let machine = Machine::this();
+        say(&format!("{suite} on {}", machine.story()));
+        Report {
+            suite,
+            machine,
+            tables: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, table: Table) {
+        say(&format!("\n{}", table.draw()));
+        self.tables.push(table);
+    }
+
+    /// How many competitors did not run to the end.
+    pub(crate) fn failures(&self) -> usize {
+        self.tables
+            .iter()
+            .flat_map(|table| &table.rows)
+            .filter(|row| row.failure.is_some())
+            .count()
+    }
+
+    pub(crate) fn write_to(&self, path: &Path) -> Result<(), Failure> {
+        let report = json!({
+            "suite": self.suite,
+            "command": std::env::args().skip(1).collect::<Vec<_>>(),
+            "machine": self.machine.to_json(),
+            "tables": self.tables.iter().map(Table::to_json).collect::<Vec<_>>(),
+        });
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(path, text + "\n").map_err(|cause| format!("{}: {cause}", path.display()))?;
+        Ok(())
+    }
+}
+
+impl Table {
+    pub(crate) fn new(title: String, unit: &'static str) -> Table {
+        Table {
+            title,
+            unit,
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// As Markdown, so that it can be pasted.
+    fn draw(&self) -> String {
+        let columns: Vec<Column<'_>> = self.columns();
+        let mut drawing = Drawing::new();
+        drawing
+            .load_preset(ASCII_MARKDOWN)
+            .set_header(columns.iter().map(|(head, _)| head.as_str()));
+        for row in &self.rows {
+            drawing.add_row(columns.iter().map(|(_, cell)| cell(row)));
+        }
+        for column in drawing.column_iter_mut() {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+            if column.index > 0 {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut text = format!("{}\n\n{drawing}\n", self.title);
+        let failures = self
+            .rows
+            .iter()
+            .filter_map(|row| Some(format!("{}: {}", row.name, row.failure.as_ref()?)));
+        for note in self.notes.iter().cloned().chain(failures) {
+            text.push_str(&format!("\n{note}\n"));
+        }
+        text
+    }
+
+    /// Only those that somebody here has something for.
+    fn columns(&self) -> Vec<Column<'_>> {
+        let percentile = |percentile: f64| move |row: &Row| duration(row.tally.percentile(percentile));
+        let mut columns: Vec<Column<'_>> = vec![
+            (String::new(), Box::new(|row| row.name.clone())),
+            (
+                self.unit.to_owned(),
+                Box::new(|row| row.tally.count().to_string()),
+            ),
+            ("p50".to_owned(), Box::new(percentile(50.0))),
+            (
+                "p50 of rounds".to_owned(),
+                Box::new(|row| range(row.tally.medians(), |d| self::show(*d))),
+            ),
+            ("p99".to_owned(), Box::new(percentile(99.0))),
+            ("p99.9".to_owned(), Box::new(percentile(99.9))),
+            ("max".to_owned(), Box::new(|row| duration(row.tally.max()))),
+        ];
+        let has = |what: fn(&Tally) -> bool| self.rows.iter().any(|row| what(&row.tally));
+        if has(|tally| tally.rates().is_some()) {
+            columns.push(("per second".to_owned(), Box::new(|row| rate(row.tally.rates()))));
+            columns.push((
+                "of rounds".to_owned(),
+                Box::new(|row| range(row.tally.rates(), |r| format!("{r:.0}"))),
+            ));
+        }
+        if has(|tally| tally.cost_each().is_some()) {
+            columns.push((
+                "CPU each".to_owned(),
+                Box::new(|row| duration(row.tally.cost_each().map(|each| each.cpu))),
+            ));
+            columns.push((
+                "allocations each".to_owned(),
+                Box::new(|row| {
+                    row.tally.cost_each().map_or_else(nothing, |each| format!("{:.0}", each.allocations))
+                }),
+            ));
+            columns.push((
+                "KB each".to_owned(),
+                Box::new(|row| {
+                    row.tally
+                        .cost_each()
+                        .map_or_else(nothing, |each| format!("{:.1}", each.allocated_bytes / 1000.0))
+                }),
+            ));
+        }
+        columns
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "title": self.title,
+            "unit": self.unit,
+            "notes": self.notes,
+            "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+type Column<'a> = (String, Box<dyn Fn(&Row) -> String + 'a>);
+
+impl Row {
+    fn to_json(&self) -> Value {
+        let tally = &self.tally;
+        let ns = |duration: Option<Duration>| duration.map(|duration| duration.as_nanos() as u64);
+        let spread = |spread: Spread<Duration>| {
+            json!({
+                "median": ns(Some(spread.median)), "min": ns(Some(spread.min)), "max": ns(Some(spread.max)),
+            })
+        };
+        json!({
+            "name": self.name,
+            "failure": self.failure,
+            "count": tally.count(),
+            "p50_ns": ns(tally.percentile(50.0)),
+            "p99_ns": ns(tally.percentile(99.0)),
+            "p99_9_ns": ns(tally.percentile(99.9)),
+            "max_ns": ns(tally.max()),
+            "p50_ns_of_rounds": tally.medians().map(spread),
+            "per_second_of_rounds": tally.rates().map(|rates| json!({
+                "median": rates.median, "min": rates.min, "max": rates.max,
+            })),
+            "each": tally.cost_each().map(|each| json!({
+                "cpu_ns": ns(Some(each.cpu)),
+                "allocations": each.allocations,
+                "allocated_bytes": each.allocated_bytes,
+            })),
+        })
+    }
+}
+
+/// One line about one round.
+pub(crate) fn summary(round: &Round, unit: &str) -> String {
+    let mut tally = Tally::new();
+    tally.add(round);
+    let mut text = format!(
+        "{} {unit}, p50 {}",
+        tally.count(),
+        duration(tally.percentile(50.0))
+    );
+    if let Some(rates) = tally.rates() {
+        text.push_str(&format!(", {:.0} per second", rates.median));
+    }
+    text
+}
+
+/// A duration with three digits.
+pub(crate) fn show(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos() as f64;
+    let (value, unit) = match nanoseconds {
+        ..1e3 => (nanoseconds, "ns"),
+        1e3..1e6 => (nanoseconds / 1e3, "us"),
+        1e6..1e9 => (nanoseconds / 1e6, "ms"),
+        _ => (nanoseconds / 1e9, "s"),
+    };
+    match value {
+        ..10.0 => format!("{value:.2} {unit}"),
+        10.0..100.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+fn duration(duration: Option<Duration>) -> String {
+    duration.map_or_else(nothing, show)
+}
+
+fn rate(rates: Option<Spread<f64>>) -> String {
+    rates.map_or_else(nothing, |rates| format!("{:.0}", rates.median))
+}
+
+fn range<T>(spread: Option<Spread<T>>, show: impl Fn(&T) -> String) -> String {
+    spread.map_or_else(nothing, |spread| {
+        format!("{} to {}", show(&spread.min), show(&spread.max))
+    })
+}
+
+fn nothing() -> String {
+    "-".to_owned()
+}
+
+/// Like `println!`, and a reader that has gone is no reason to panic.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, milliseconds: &[u64], failure: Option<&str>) -> Row {
+        let mut tally = Tally::new();
+        tally.add(&Round {
+            latencies: milliseconds.iter().copied().map(Duration::from_millis).collect(),
+            ..Round::default()
+        });
+        Row {
+            name: name.to_owned(),
+            tally,
+            failure: failure.map(str::to_owned),
+        }
+    }
+
+    fn table() -> Table {
+        let mut table = Table::new("a contest".to_owned(), "turns");
+        table.rows = vec![row("one", &[2], None), row("the other", &[], Some("no luck"))];
+        table.notes.push("a note".to_owned());
+        table
+    }
+
+    #[test]
+    fn a_duration_has_three_digits() {
+        let cases = [
+            (900, "900 ns"),
+            (1_234, "1.23 us"),
+            (56_789, "56.8 us"),
+            (101_000_000, "101 ms"),
+        ];
+        for (nanoseconds, text) in cases {
+            assert_eq!(show(Duration::from_nanos(nanoseconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_and_says_who_failed() {
+        let text = table().draw();
+        let line = text.lines().find(|line| line.starts_with("| one ")).expect("a row");
+        assert!(line.contains("2.00 ms"), "{text}");
+        assert!(text.contains("| the other "), "{text}");
+        assert!(
+            text.contains("\na note\n") && text.contains("\nthe other: no luck\n"),
+            "{text}"
+        );
+        assert!(!text.contains("per second") && !text.contains("CPU"), "{text}");
+    }
+
+    #[test]
+    fn json_has_numbers_and_null_for_what_is_not_there() {
+        let rows = table().to_json()["rows"].clone();
+        assert_eq!(rows[0]["count"], 1);
+        assert!(
+            rows[0]["p50_ns"].as_u64().is_some_and(|ns| (1_990_000..2_010_000).contains(&ns)),
+            "{rows}"
+        );
+        assert_eq!(rows[1]["p50_ns"], Value::Null);
+        assert_eq!(rows[1]["failure"], "no luck");
+    }
+}

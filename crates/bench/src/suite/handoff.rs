@@ -1,0 +1,121 @@
+//! The hand-off of a contended lock: from the holder's call to release it until the
+//! next one's call to lock it returns, both on one clock.
+//!
+//! Each contender has a connection and a session of its own and locks and releases
+//! again and again, for tenure in this process, for Go in one of its own. A lock
+//! that comes back to who released it is a grant and no hand-off. Both check that
+//! never two hold the lock.
+
+mod go;
+mod tenure_lock;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Setting;
+use crate::Failure;
+use crate::contest::{self, Competitor};
+use crate::load::Load;
+use crate::report::{Report, Row, Table, show};
+use crate::server::{Server, ServerKind};
+
+/// When a lock that does not come is a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the lock shall reach with two contenders that do not hold it.
+const P50_GOAL: Duration = Duration::from_millis(3);
+const P99_GOAL: Duration = Duration::from_millis(20);
+
+/// The options of `handoff`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Hand-offs of each client, over all rounds.
+    #[arg(long, default_value_t = 1000)]
+    handoffs: u32,
+    /// How many contend for the lock; a table for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [2])]
+    contenders: Vec<u32>,
+    /// Milliseconds for which a holder keeps the lock.
+    #[arg(long, default_value_t = 0)]
+    hold: u64,
+    /// Keys a second that another client writes meanwhile.
+    #[arg(long, default_value_t = 250)]
+    writes: u32,
+    /// The server to run on.
+    #[arg(long, default_value = "etcd")]
+    server: ServerKind,
+}
+
+/// One contest for one lock.
+#[derive(Clone, Debug)]
+struct Race {
+    endpoint: String,
+    name: String,
+    contenders: u32,
+    /// Hand-offs a round.
+    handoffs: u32,
+    hold: Duration,
+}
+
+pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report) -> Result<(), Failure> {
+    if let Some(few) = arguments.contenders.iter().find(|contenders| **contenders < 2) {
+        return Err(format!("a hand-off takes two contenders, not {few}").into());
+    }
+    let server = Server::start(arguments.server)?;
+    for contenders in &arguments.contenders {
+        if setting.stop.is_set() {
+            break;
+        }
+        let race = Race {
+            endpoint: server.endpoint().to_owned(),
+            name: format!("bench/handoff/{contenders}"),
+            contenders: *contenders,
+            handoffs: arguments.handoffs.div_ceil(setting.rounds),
+            hold: Duration::from_millis(arguments.hold),
+        };
+        let load = Load::start(server.endpoint(), arguments.writes)?;
+        let competitors: Vec<Box<dyn Competitor>> = vec![
+            Box::new(tenure_lock::Tenure::new(race.clone())),
+            Box::new(go::Go::new(race.clone())),
+        ];
+        let mut table = contest::run(
+            Table::new(title(&race, &server), "hand-offs"),
+            competitors,
+            setting,
+        );
+        if *contenders == 2 && race.hold.is_zero() {
+            table.notes.extend(against_goals(&table.rows[0]));
+        }
+        table.notes.push(format!(
+            "Meanwhile {:.0} other keys a second were written.",
+            load.finish()?
+        ));
+        report.add(table);
+    }
+    Ok(())
+}
+
+fn title(race: &Race, server: &Server) -> String {
+    let held = match race.hold {
+        Duration::ZERO => "not held".to_owned(),
+        hold => format!("held for {}", show(hold)),
+    };
+    format!(
+        "Lock hand-off, {} contenders, {held}, on {}",
+        race.contenders,
+        server.story()
+    )
+}
+
+fn against_goals(row: &Row) -> Option<String> {
+    let verdict = |latency: Duration, goal: Duration| {
+        let verdict = if latency < goal { "met" } else { "missed" };
+        format!("under {}: {verdict} with {}", show(goal), show(latency))
+    };
+    Some(format!(
+        "Goals of {}: p50 {}; p99 {}.",
+        row.name,
+        verdict(row.tally.percentile(50.0)?, P50_GOAL),
+        verdict(row.tally.percentile(99.0)?, P99_GOAL),
+    ))
+}

@@ -1,0 +1,69 @@
+//! The command as it is started, on the etcd in memory and with a handful of samples.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(suite: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args([suite, "--rounds", "2", "--server", "embedded"]);
+    command
+}
+
+fn printed(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn scratch(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn watch_start_draws_a_table_tells_its_progress_and_writes_json() {
+    let path = scratch("watch-start.json");
+    let output = bench("watch-start").args(["--samples", "3", "--json"]).arg(&path).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(output.status.success(), "{drawn}{told}");
+    assert!(drawn.contains("| start at now (0) "), "{drawn}");
+    assert!(told.contains("round 2/2"), "{told}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert_eq!(row["count"], 6, "{row}");
+        assert!(row["p50_ns"].as_u64().is_some_and(|ns| ns > 1000), "{row}");
+    }
+}
+
+#[test]
+fn without_go_the_handoff_says_so_and_runs_the_rest() {
+    let cache = scratch("no-go-cache");
+    let mut command = bench("handoff");
+    command.args(["--handoffs", "10", "--contenders", "2,3"]);
+    let output = command.env("PATH", "/nonexistent").env("TENURE_CACHE", &cache).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(
+        !output.status.success(),
+        "half a comparison looks like a whole one:\n{drawn}"
+    );
+    assert_eq!(drawn.matches("no `go` on PATH").count(), 2, "{drawn}{told}");
+    let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
+    assert_eq!(tenure.len(), 2, "{drawn}{told}");
+    for line in tenure {
+        let count = line.split('|').nth(2).map(str::trim);
+        assert_eq!(count, Some("10"), "{line}");
+    }
+}
+
+#[test]
+fn a_hand_off_takes_two() {
+    let output = bench("handoff").args(["--contenders", "1"]).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(
+        !output.status.success() && told.contains("takes two contenders"),
+        "{drawn}{told}"
+    );
+}
