@@ -9,6 +9,7 @@ use super::session::Session;
 use super::token::Token;
 use crate::client::{Compare, LeaseEnd};
 use crate::error::{Code, Delivery, Error, Origin};
+use crate::net::race::{Either, race};
 
 /// The proof that a lock is held. Owned: it can go to another task or thread.
 ///
@@ -105,17 +106,64 @@ impl Guard {
         if releaser::undo(seat.session().shared(), seat.slot()).await? {
             return Ok(());
         }
-        let message = "the lock had been lost before it was released";
-        let error = Error::new(
-            Code::FailedPrecondition,
-            Origin::Library,
-            Delivery::Answered,
-            message,
-        );
-        Err(match seat.session().shared().lease().end() {
-            Some(end) => error.with_source(end),
-            None => error,
-        })
+        Err(lost(
+            "the lock had been lost before it was released",
+            seat.session(),
+        ))
+    }
+
+    /// Does `work` for as long as the lock is ours, and gives the lock back then.
+    ///
+    /// ```no_run
+    /// # async fn example(session: tenure::Session) -> Result<(), tenure::Error> {
+    /// let guard = session.mutex("jobs/nightly").lock().await?;
+    /// let rows = guard.run(async |guard| {
+    ///     println!("working with token {}", guard.token());
+    ///     7
+    /// }).await?;
+    /// # assert_eq!(rows, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// When the lock is lost, the future of `work` is dropped at the await where it
+    /// stands. It is polled by this one, so what keeps the thread busy is not interrupted.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition`: the lock was lost before `work` was done, or its key was
+    /// found deleted afterwards; the source says why the session ended, if it did. What
+    /// `work` returned is dropped then, for it was not protected all the time. A release
+    /// that fails for another reason is none: it is tried again in the background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops `work` and gives the lock back in the background.
+    pub async fn run<T>(self, work: impl AsyncFnOnce(&Guard) -> T) -> Result<T, Error> {
+        // The loss is asked for first, so that nothing is begun after it.
+        let done = match race(self.lost(), work(&self)).await {
+            Either::Right(done) if self.is_valid() => done,
+            _ => return Err(lost("the lock was lost while it was used", self.session())),
+        };
+        match self.release().await {
+            Err(error) if error.origin() == Origin::Library && error.code() == Code::FailedPrecondition => {
+                Err(error)
+            }
+            _ => Ok(done),
+        }
+    }
+}
+
+fn lost(message: &'static str, session: &Session) -> Error {
+    let error = Error::new(
+        Code::FailedPrecondition,
+        Origin::Library,
+        Delivery::Answered,
+        message,
+    );
+    match session.shared().lease().end() {
+        Some(end) => error.with_source(end),
+        None => error,
     }
 }
 

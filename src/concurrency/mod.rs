@@ -2,6 +2,7 @@
 //! machines in `core`. A session is a lease that is kept alive; a lock, and what
 //! is to come, hang on it.
 
+mod attempt;
 mod backlog;
 mod guard;
 mod mutex;

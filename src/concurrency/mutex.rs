@@ -1,25 +1,21 @@
-//! The lock: a future that drives the machine of `core::lock` until it grants.
+//! The lock: who wants it waits for the local turn, and then for the queue in etcd.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::attempt::Attempt;
 use super::guard::Guard;
-use super::requests;
 use super::seat::Seat;
 use super::session::Session;
-use super::slot::Slot;
 use super::token::Token;
-use crate::client::{Client, Event, Watch, WatchEnd};
-use crate::core::backoff::Backoff;
-use crate::core::lock::{Action, Failure, Lock};
-use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, EtcdError, Origin};
+use crate::core::lock::Failure;
+use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::clock;
 use crate::net::race::{Either, race};
-use crate::types::{KeyRange, Revision};
 
 /// A name that one holder at a time can lock, among all processes that use the
 /// same etcd cluster and the same name.
@@ -41,6 +37,7 @@ pub struct Mutex {
     session: Session,
     name: Arc<str>,
     value: Bytes,
+    timeout: Option<Duration>,
 }
 
 impl Session {
@@ -55,6 +52,7 @@ impl Session {
             session: self.clone(),
             name: name.into(),
             value: self.shared().holder(),
+            timeout: None,
         }
     }
 }
@@ -68,6 +66,15 @@ impl Mutex {
         self
     }
 
+    /// How long [`Mutex::lock`] and [`Mutex::try_lock`] take at most, on the boot clock.
+    /// Then they end in [`Code::DeadlineExceeded`](crate::Code::DeadlineExceeded), and the
+    /// place in the queue is given up. Default: as long as the session lives.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Mutex {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -77,19 +84,44 @@ impl Mutex {
     /// Waits until the lock is ours.
     ///
     /// A free lock costs one round trip. A contended one is ours as soon as the
-    /// release is committed and one message has come from the server.
+    /// release is committed and one message has come from the server; where many
+    /// processes wait, after one read more.
     ///
     /// # Errors
     ///
-    /// The session ended, somebody deleted our key, or the server refuses the lock
-    /// (no permission, say). A server that cannot be reached is not an error until
-    /// the session's deadline: the lock is tried again.
+    /// The session ended, somebody deleted our key, [`Mutex::timeout`] has passed, or
+    /// the server refuses the lock (no permission, say). A server that cannot be reached is
+    /// not an error until the session's deadline: the lock is tried again.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, it leaves no key behind: what may be on the server is
     /// taken back in the background. Its place in the queue is lost.
     pub async fn lock(&self) -> Result<Guard, Error> {
+        self.in_time(self.acquire()).await
+    }
+
+    /// Takes the lock if it is free, and does not wait for it: `None` where somebody
+    /// else has it or waits for it.
+    ///
+    /// It costs one round trip, whether it takes the lock or not, and leaves nothing
+    /// behind where it does not. Where another task of this session has the lock, waits
+    /// for it, or has just dropped it so that it is still being given back, nothing
+    /// is sent. One case costs more: a free lock with keys of nested names below it, as `jobs`
+    /// has while `jobs/nightly` is held, is taken by queueing for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mutex::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Mutex::lock`].
+    pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
+        self.in_time(self.try_acquire()).await
+    }
+
+    async fn acquire(&self) -> Result<Guard, Error> {
         let slot = self.session.shared().slot(&self.name)?;
         let turn = Seat::take(self.session.clone(), slot);
         let seat = match race(turn, self.session.ended()).await {
@@ -97,14 +129,40 @@ impl Mutex {
             Either::Right(_) => return Err(self.refused(Failure::SessionEnded)),
         };
         seat.slot().handle(|lock, now| lock.handle_acquire(now));
-        let attempt = Attempt {
-            mutex: self,
-            slot: seat.slot(),
-            watch: None,
-            backoff: self.session.shared().backoff(),
-        };
-        let created = attempt.run().await?;
+        let granted = Attempt::new(&self.session, seat.slot(), &self.value).run().await?;
+        let created = granted.map_err(|failure| self.refused(failure))?;
         Ok(Guard::new(seat, Token::new(created)))
+    }
+
+    async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
+        let slot = self.session.shared().slot(&self.name)?;
+        let Some(seat) = Seat::try_take(self.session.clone(), slot) else {
+            return match self.session.is_valid() {
+                true => Ok(None),
+                false => Err(self.refused(Failure::SessionEnded)),
+            };
+        };
+        seat.slot().handle(|lock, now| lock.handle_try_acquire(now));
+        match Attempt::new(&self.session, seat.slot(), &self.value).run().await? {
+            Ok(created) => Ok(Some(Guard::new(seat, Token::new(created)))),
+            Err(Failure::Busy) => Ok(None),
+            Err(failure) => Err(self.refused(failure)),
+        }
+    }
+
+    async fn in_time<T>(&self, locking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Some(timeout) = self.timeout else {
+            return locking.await;
+        };
+        match race(locking, clock::sleep_until(clock::now() + timeout)).await {
+            Either::Left(locked) => locked,
+            Either::Right(()) => Err(Error::new(
+                Code::DeadlineExceeded,
+                Origin::Library,
+                Delivery::Answered,
+                format!("lock {:?}: not ours within {timeout:?}", self.name),
+            )),
+        }
     }
 
     fn refused(&self, failure: Failure) -> Error {
@@ -129,6 +187,7 @@ impl Mutex {
                 Code::Aborted,
                 format!("lock {name:?}: our key hangs on somebody else's lease"),
             ),
+            Failure::Busy => not_locked(Code::Aborted, format!("lock {name:?}: somebody else has it")),
         }
     }
 }
@@ -137,177 +196,4 @@ impl fmt::Debug for Mutex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// One try for the lock: events in, actions out.
-struct Attempt<'a> {
-    mutex: &'a Mutex,
-    slot: &'a Slot,
-    watch: Option<Watch>,
-    backoff: Backoff,
-}
-
-impl Attempt<'_> {
-    async fn run(mut self) -> Result<Revision, Error> {
-        loop {
-            match self.slot.poll_action() {
-                Some(Action::Register { gate }) => self.register(gate).await?,
-                Some(Action::Watch) => self.watch().await?,
-                Some(Action::Range { linearizable }) => self.range(linearizable).await?,
-                Some(Action::Grant(created)) => return Ok(created),
-                Some(Action::Fail(failure)) => return Err(self.mutex.refused(failure)),
-                // What is left to undo is the releaser's, once the seat is dropped.
-                Some(Action::Release { .. } | Action::Withdraw { .. } | Action::Freed) => {}
-                None => self.wait().await?,
-            }
-        }
-    }
-
-    async fn register(&mut self, gate: Revision) -> Result<(), Error> {
-        let txn = requests::register(self.client(), self.slot.place(), gate, &self.mutex.value);
-        let Some(answer) = self.unless_ended(txn.into_future()).await else {
-            return Ok(());
-        };
-        let answer = answer.and_then(|answer| {
-            let registered = requests::registered(&answer)?;
-            self.handle(|lock, now| lock.handle_registered(now, &registered));
-            Ok(())
-        });
-        let Err(error) = answer else { return Ok(()) };
-        if error.etcd() == Some(EtcdError::LeaseNotFound) {
-            self.mutex.session.shared().lease().gone();
-            self.handle(|lock, _| lock.handle_session_ended());
-            return Ok(());
-        }
-        let unknown = error.delivery() == Delivery::Unknown;
-        if !unknown && !is_passing(&error) {
-            self.handle(|lock, _| lock.handle_register_refused());
-            return Err(error);
-        }
-        self.handle(|lock, now| lock.handle_register_failed(now, unknown));
-        self.pause().await;
-        Ok(())
-    }
-
-    async fn watch(&mut self) -> Result<(), Error> {
-        // One at a time: the old one goes first.
-        self.watch = None;
-        let watch = self.client().watch(self.queue()).no_put().resume(false);
-        let Some(watch) = self.unless_ended(watch.into_future()).await else {
-            return Ok(());
-        };
-        match watch {
-            Ok(watch) => {
-                let created = watch.created_revision();
-                self.watch = Some(watch);
-                self.backoff.reset();
-                self.handle(|lock, _| lock.handle_watching(created));
-            }
-            Err(end) => self.watch_ended(end).await?,
-        }
-        Ok(())
-    }
-
-    async fn watch_ended(&mut self, end: WatchEnd) -> Result<(), Error> {
-        self.watch = None;
-        let refused = match &end {
-            WatchEnd::Canceled { etcd, .. } => *etcd == Some(EtcdError::PermissionDenied),
-            WatchEnd::Refused { .. } => true,
-            _ => false,
-        };
-        if refused {
-            return Err(end.into());
-        }
-        self.handle(|lock, _| lock.handle_watch_lost());
-        self.pause().await;
-        Ok(())
-    }
-
-    async fn range(&mut self, linearizable: bool) -> Result<(), Error> {
-        let range = self.client().get(self.queue()).keys_only();
-        let range = match &self.watch {
-            // What the watch's own member has is what the watch goes on from.
-            Some(watch) if !linearizable => range.serializable().via(watch.route()),
-            _ => range,
-        };
-        let Some(answer) = self.unless_ended(range.into_future()).await else {
-            return Ok(());
-        };
-        match answer {
-            Ok(answer) => {
-                self.handle(|lock, now| lock.handle_ranged(now, answer.revision(), &answer.kvs));
-                Ok(())
-            }
-            Err(error) if error.delivery() == Delivery::Answered && !is_passing(&error) => Err(error),
-            Err(_) => {
-                self.handle(|lock, _| lock.handle_range_failed());
-                self.pause().await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Waits for what the watch tells.
-    async fn wait(&mut self) -> Result<(), Error> {
-        let Some(watch) = &mut self.watch else {
-            self.mutex.session.ended().await;
-            self.handle(|lock, _| lock.handle_session_ended());
-            return Ok(());
-        };
-        match race(watch.next(), self.mutex.session.ended()).await {
-            Either::Left(Ok(batch)) => {
-                let deleted = batch.events.iter().filter_map(deletion);
-                self.handle(|lock, now| lock.handle_deleted(now, deleted));
-            }
-            Either::Left(Err(end)) => self.watch_ended(end).await?,
-            Either::Right(_) => self.handle(|lock, _| lock.handle_session_ended()),
-        }
-        Ok(())
-    }
-
-    async fn unless_ended<T>(&self, call: impl Future<Output = T>) -> Option<T> {
-        match race(call, self.mutex.session.ended()).await {
-            Either::Left(answer) => Some(answer),
-            Either::Right(_) => {
-                self.handle(|lock, _| lock.handle_session_ended());
-                None
-            }
-        }
-    }
-
-    async fn pause(&mut self) {
-        let delay = self.backoff.next_wait();
-        race(
-            clock::sleep_until(clock::now() + delay),
-            self.mutex.session.ended(),
-        )
-        .await;
-    }
-
-    fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
-        self.slot.handle(input)
-    }
-
-    fn client(&self) -> &Client {
-        self.mutex.session.client()
-    }
-
-    fn queue(&self) -> KeyRange {
-        KeyRange::prefix(self.slot.place().prefix.clone())
-    }
-}
-
-fn deletion(event: &Event) -> Option<(&Bytes, Revision)> {
-    match event {
-        Event::Delete { kv, .. } => Some((&kv.key, Revision(kv.mod_revision))),
-        Event::Put { .. } => None,
-    }
-}
-
-/// The server cannot do it now, and may soon.
-fn is_passing(error: &Error) -> bool {
-    let may_pass = error.delivery() == Delivery::NotSent
-        || matches!(error.code(), Code::Unavailable | Code::ResourceExhausted);
-    // Space comes back when somebody makes some, which is not soon.
-    may_pass && error.origin() != Origin::Caller && error.etcd() != Some(EtcdError::NoSpace)
 }

@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::client::{Client, Compare, Op, Txn};
-use crate::core::lock::{Place, Registered};
+use crate::client::{Client, Compare, Get, Op, Txn};
+use crate::core::lock::{Place, READING_KEYS_MAX, Registered};
 use crate::error::{Code, Delivery, Error, Origin};
+use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::pb::etcdserverpb::response_op::Response;
 use crate::pb::etcdserverpb::{RangeResponse, TxnResponse};
 use crate::pb::mvccpb::KeyValue;
@@ -23,32 +24,60 @@ pub(super) fn register<'a>(
         .when(Compare::create_revision(place.key.clone()).equal(Revision::ZERO))
         .when(Compare::mod_revision(place.gate.clone()).equal(gate))
         .then(Op::put(place.key.clone(), value.clone()).lease(place.lease))
-        .then(queue(place))
+        .then(newest(Op::get(queue(place))))
         .or_else(own(place))
         .or_else(Op::get(place.gate.clone()).keys_only())
-        .or_else(queue(place))
+        .or_else(newest(Op::get(queue(place))))
 }
 
-pub(super) fn registered(answer: &TxnResponse) -> Result<Registered<'_>, Error> {
+/// If the queue is empty and the gate unchanged: put the own key. A key below the
+/// prefix has a create_revision, so comparing the range with 0 fails on any.
+pub(super) fn register_if_empty<'a>(
+    client: &'a Client,
+    place: &Place,
+    gate: Revision,
+    value: &Bytes,
+) -> Txn<&'a Client> {
+    client
+        .txn()
+        .when(Compare::create_revision(queue(place)).equal(Revision::ZERO))
+        .when(Compare::mod_revision(place.gate.clone()).equal(gate))
+        .then(Op::put(place.key.clone(), value.clone()).lease(place.lease))
+        .or_else(own(place))
+        .or_else(Op::get(place.gate.clone()).keys_only())
+        .or_else(newest(Op::get(queue(place))))
+}
+
+pub(super) fn registered(answer: &TxnResponse, if_empty: bool) -> Result<Registered<'_>, Error> {
     let (put, revision) = (answer.succeeded, answer.revision());
-    if put {
-        let queue = &range(answer, 1)?.kvs;
-        return Ok(Registered {
-            put,
-            revision,
-            gate: Revision::ZERO,
-            own: None,
-            queue,
-        });
-    }
-    let own = range(answer, 0)?.kvs.first();
-    Ok(Registered {
+    let mut registered = Registered {
         put,
         revision,
-        gate: mod_revision(range(answer, 1)?),
-        own,
-        queue: &range(answer, 2)?.kvs,
-    })
+        gate: Revision::ZERO,
+        own: None,
+        queue: &[],
+        more: false,
+    };
+    if put && if_empty {
+        return Ok(registered);
+    }
+    if !put {
+        registered.own = range(answer, 0)?.kvs.first();
+        registered.gate = mod_revision(range(answer, 1)?);
+    }
+    let queue = range(answer, if put { 1 } else { 2 })?;
+    registered.queue = &queue.kvs;
+    registered.more = queue.more;
+    Ok(registered)
+}
+
+/// The own key and what is older, or the newest of that.
+pub(super) fn read<'a>(client: &'a Client, place: &Place, upto: Revision, whole: bool) -> Get<&'a Client> {
+    let range = client.get(queue(place)).max_create_revision(upto);
+    match whole {
+        true => range.keys_only(),
+        false => newest(range),
+    }
 }
 
 /// If the own key is the one that was granted: delete it. Closes the gate in
@@ -99,8 +128,14 @@ fn own(place: &Place) -> Op {
     Op::get(place.key.clone()).into()
 }
 
-fn queue(place: &Place) -> Op {
-    Op::get(KeyRange::prefix(place.prefix.clone())).keys_only().into()
+/// What all read and watch.
+pub(super) fn queue(place: &Place) -> KeyRange {
+    KeyRange::prefix(place.prefix.clone())
+}
+
+fn newest<C>(range: Get<C>) -> Get<C> {
+    let range = range.keys_only().limit(READING_KEYS_MAX);
+    range.sort(SortTarget::Create, SortOrder::Descend)
 }
 
 fn close(place: &Place) -> Op {

@@ -28,6 +28,16 @@ impl Seat {
         }
     }
 
+    /// The local turn, if it is to be had now.
+    pub(super) fn try_take(session: Session, slot: Arc<Slot>) -> Option<Seat> {
+        let permit = slot.try_turn()?;
+        Some(Seat {
+            session,
+            slot,
+            permit: Some(permit),
+        })
+    }
+
     pub(super) fn session(&self) -> &Session {
         &self.session
     }

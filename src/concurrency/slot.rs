@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::client::Lease;
+use crate::client::{Lease, chance};
 use crate::core::lock::{Action, Lock, Place};
 use crate::core::time::Instant;
 use crate::net::clock;
@@ -37,7 +37,7 @@ impl Slots {
             slots: Arc::downgrade(self),
             lease: lease.clone(),
             turn: Arc::new(Semaphore::new(1)),
-            lock: Mutex::new(Lock::new(place.clone(), lease.deadline())),
+            lock: Mutex::new(Lock::new(place.clone(), lease.deadline(), chance())),
             place,
         });
         slots.insert(slot.name.clone(), Arc::downgrade(&slot));
@@ -83,6 +83,11 @@ impl Slot {
         self.turn.clone().acquire_owned().await.ok()
     }
 
+    /// The turn, if nobody has it and nobody waits for it.
+    pub(super) fn try_turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().try_acquire_owned().ok()
+    }
+
     /// Gives the machine an input, with the time and what the lease is worth.
     pub(super) fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
         let mut lock = self.lock();
@@ -92,6 +97,15 @@ impl Slot {
 
     pub(super) fn poll_action(&self) -> Option<Action> {
         self.lock().poll_action()
+    }
+
+    pub(super) fn has_action(&self) -> bool {
+        self.lock().has_action()
+    }
+
+    /// When the machine is to be given the time.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.lock().poll_timeout()
     }
 
     /// Only the holder of the turn comes here, so nobody waits.

@@ -7,18 +7,18 @@
 //! `<name>/`, and the key with the least create_revision owns it.
 //!
 //! ```text
-//!           acquire            older keys             the last one goes
+//!       acquire, try          older keys, wanted       the last one goes
 //!   Free -----------> Register -----------> Wait ---------------------.
 //!    ^ ^                 |  '-- no older key ------------------------.|
-//!    | |          cancel |                   | cancel                vv
+//!    | |    cancel, held |                   | cancel                vv
 //!    | '---- Withdraw <--'                   |            release   Held
 //!    '------ Release  <----------------------+------------------------'
 //! ```
 //!
 //! Why a grant by watching needs no read: nothing is ever created with a lower
 //! create_revision, so the set of older keys, once read, only shrinks, and the
-//! watch sees every key leave it. Two readings of the queue are therefore joined
-//! by intersection.
+//! watch sees every key leave it. Where there are many, only the newest of them is
+//! watched, and its end leads to a read; `wait` decides that.
 //!
 //! Why there is a gate: a register whose answer was lost may be carried out long
 //! after, by another member, when this side has given up or has already released.
@@ -26,59 +26,44 @@
 //! changing the gate stops every register that is still under way.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::rules::{Rule, Rules};
+use self::wait::{Learnt, Wait};
+use super::jitter::Jitter;
 use super::time::Instant;
 use crate::pb::mvccpb::KeyValue;
-use crate::types::{LeaseId, Revision};
+use crate::types::Revision;
 
+mod action;
+mod place;
+mod rules;
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod wait;
 
-/// The keys of one session in the queue of one name.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// What every key of the queue begins with: `<name>/`.
-    pub prefix: Bytes,
-    /// The session's own key: `<name>/<lease>`.
-    pub key: Bytes,
-    /// The key whose change stops registers that are still under way. It lies
-    /// beside the queue, for in it, it would be an entry to other clients.
-    pub gate: Bytes,
-    /// The session's lease, on which both keys hang.
-    pub lease: LeaseId,
-}
+pub use self::action::{Action, Failure, Registered, Watched};
+pub use self::place::Place;
 
-const GATE_SUFFIX: &str = "#gate";
+/// How many keys an answer about the queue shows at most, the newest ones: room
+/// for what is watched and some keys of nested names, and 10 KB or so however
+/// long the queue is.
+pub const READING_KEYS_MAX: u32 = 128;
 
-impl Place {
-    /// The gate lies beside the name, behind `gate_prefix`. `None` where the name is
-    /// empty, or would put one lock's gate into the queue of another.
-    #[must_use]
-    pub fn new(name: &str, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
-        if name.is_empty() || name.ends_with(GATE_SUFFIX) {
-            return None;
-        }
-        Some(Place {
-            prefix: format!("{name}/").into(),
-            key: format!("{name}/{lease}").into(),
-            gate: format!("{gate_prefix}{name}{GATE_SUFFIX}/{lease}").into(),
-            lease,
-        })
-    }
+/// With more older keys than these, the newest of them alone is watched. A watch of
+/// all costs the server one event for each waiter and release; that of one costs
+/// the waiter one read before its grant. At about 32 waiters both were found to
+/// cost the server the same CPU time for a lock.
+const WATCHED_MAX: usize = 32;
 
-    /// The entries of the queue that are older than `created`. Names nest: a key
-    /// with a further `/` belongs to the queue of another lock.
-    fn older<'a>(&'a self, queue: &'a [KeyValue], created: Revision) -> impl Iterator<Item = &'a KeyValue> {
-        queue.iter().filter(move |kv| {
-            let entry = kv.key.strip_prefix(&*self.prefix);
-            entry.is_some_and(|entry| !entry.contains(&b'/')) && kv.create_revision < created.0
-        })
-    }
-}
+/// The queue is read again at the latest after once to twice this time.
+const REREAD_WAIT: Duration = Duration::from_secs(30);
 
 /// The machine; see the head of this file.
 #[derive(Debug)]
@@ -89,110 +74,42 @@ pub struct Lock {
     /// A register of unknown fate may still be carried out at this gate.
     loose: bool,
     deadline: Instant,
+    /// The task does not want to wait.
+    tries: bool,
     phase: Phase,
     actions: VecDeque<Action>,
+    jitter: Jitter,
+    watched_max: usize,
+    reread_wait: Duration,
+    rules: Rules,
 }
 
 #[derive(Debug)]
 enum Phase {
     Free,
-    Register { in_flight: bool },
+    Register { in_flight: bool, if_empty: bool },
     Wait(Wait),
     Held { created: Revision },
     Release { created: Revision },
     Withdraw,
 }
 
-#[derive(Debug)]
-struct Wait {
-    created: Revision,
-    /// Whoever comes first: key and create_revision, for a key alone may have
-    /// gone and come back behind us.
-    older: Vec<(Bytes, Revision)>,
-    /// The revision of the response that last gave the queue. Events up to it are
-    /// old news, and may tell of an earlier life of an older key.
-    seen: Revision,
-    /// The watch began after `seen`, so events may be missing between the two:
-    /// until the queue is read at this revision or later, nothing is granted.
-    gap: Option<Revision>,
-    own_deleted: bool,
-}
-
-/// What the driver is to do. All reads are without values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// If the own key is absent and the gate's mod_revision is `gate`, put the own
-    /// key and read the queue, else read the own key, the gate and the queue.
-    Register {
-        /// The gate's mod_revision.
-        gate: Revision,
-    },
-    /// Watch the queue for deletions, from now on.
-    Watch,
-    /// Read the queue, serializable on the watch's connection, or linearizable.
-    Range {
-        /// Whether the member that serves the watch is not to be trusted with it.
-        linearizable: bool,
-    },
-    /// If the own key has this create_revision, delete it.
-    Release {
-        /// The create_revision.
-        created: Revision,
-        /// Whether to put the gate as well, in either case, and to read the own key
-        /// where it has another create_revision.
-        close_gate: bool,
-    },
-    /// If the gate's mod_revision is `gate`, delete the own key and put the gate,
-    /// else read the gate and the own key.
-    Withdraw {
-        /// The gate's mod_revision.
-        gate: Revision,
-    },
-    /// The lock is ours; this is the key's create_revision, the fencing token.
-    Grant(Revision),
-    /// The lock cannot be had.
-    Fail(Failure),
-    /// Nothing is left on the server that could hold the lock: the next may try.
-    Freed,
-}
-
-/// Why a lock cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The session's lease has ended, or its deadline has passed.
-    SessionEnded,
-    /// Somebody deleted the own key while it queued.
-    KeyDeleted,
-    /// The own key hangs on a lease that is not ours.
-    KeyTaken,
-}
-
-/// The answer to [`Action::Register`], or the reading part of one.
-#[derive(Debug)]
-pub struct Registered<'a> {
-    /// Whether this very register put the key.
-    pub put: bool,
-    /// The answer's revision.
-    pub revision: Revision,
-    /// The gate's mod_revision, where the register did not put the key.
-    pub gate: Revision,
-    /// The own key, where the register did not put it and it exists.
-    pub own: Option<&'a KeyValue>,
-    /// Everything below the prefix.
-    pub queue: &'a [KeyValue],
-}
-
 impl Lock {
     /// A machine at rest, for a session whose lease is proven until `deadline`.
     #[must_use]
-    pub fn new(place: Place, deadline: Instant) -> Lock {
+    pub fn new(place: Place, deadline: Instant, seed: u64) -> Lock {
         Lock {
             place,
             gate: Revision::ZERO,
             loose: false,
             deadline,
+            tries: false,
             phase: Phase::Free,
             actions: VecDeque::new(),
+            jitter: Jitter::new(seed),
+            watched_max: WATCHED_MAX,
+            reread_wait: REREAD_WAIT,
+            rules: Rules::default(),
         }
     }
 
@@ -207,19 +124,26 @@ impl Lock {
         self.deadline = deadline;
     }
 
-    /// A task wants the lock. Only at rest.
+    /// A task wants the lock, and waits for it. Only at rest.
     pub fn handle_acquire(&mut self, now: Instant) {
-        debug_assert!(self.is_free(), "one task at a time");
-        if self.expired(now) {
-            return self.fail(Failure::SessionEnded);
-        }
-        self.register();
+        self.begin(now, false);
+    }
+
+    /// A task wants the lock if it is free. Only at rest.
+    pub fn handle_try_acquire(&mut self, now: Instant) {
+        self.begin(now, true);
     }
 
     /// A register was answered.
     pub fn handle_registered(&mut self, now: Instant, answer: &Registered<'_>) {
-        if !matches!(self.phase, Phase::Register { .. }) {
+        let Phase::Register { if_empty, .. } = self.phase else {
             return;
+        };
+        let moved = !answer.put && self.gate != answer.gate;
+        if moved {
+            // What was loose at the old gate is stopped.
+            self.loose = false;
+            self.gate = answer.gate;
         }
         let created = match answer.own {
             _ if answer.put => answer.revision,
@@ -227,70 +151,54 @@ impl Lock {
             // Not ours to delete: a release of a key that does not exist closes the
             // gate where that has to be done.
             Some(_) => return self.leave(Failure::KeyTaken, self.loose.then_some(Revision::ZERO)),
-            None => {
-                // The gate has moved: what was loose at the old one is stopped.
-                self.loose = self.loose && self.gate == answer.gate;
-                self.gate = answer.gate;
-                return self.register();
+            None if self.tries && self.place.is_taken(self.rules, answer.queue) => {
+                return self.leave(Failure::Busy, None);
             }
+            // Where neither the gate nor an entry was in the way, nested names were.
+            None => return self.register(if_empty && moved),
         };
-        if !answer.put && self.gate != answer.gate {
-            self.gate = answer.gate;
-            self.loose = false;
-        }
-        let older = self.place.older(answer.queue, created);
-        let older: Vec<_> = older.map(|kv| (kv.key.clone(), Revision(kv.create_revision))).collect();
-        let wait = Wait {
-            created,
-            older,
-            seen: answer.revision,
-            gap: None,
-            own_deleted: false,
-        };
-        let free = wait.older.is_empty();
-        self.phase = Phase::Wait(wait);
-        if free {
-            self.decide(now)
-        } else {
-            self.actions.push_back(Action::Watch)
+        let reread_at = self.next_reread(now);
+        self.phase = Phase::Wait(Wait::new(created, answer.revision, reread_at));
+        match answer.put || !answer.more {
+            true => self.learn(now, answer.revision, answer.queue, answer.more),
+            // The newest entries; we may be older than all of them.
+            false => self.ask(true),
         }
     }
 
     /// A register failed. `unknown`: it may have been carried out, or may yet be.
     pub fn handle_register_failed(&mut self, now: Instant, unknown: bool) {
-        if let Phase::Register { in_flight } = &mut self.phase {
+        if let Phase::Register { in_flight, if_empty } = &mut self.phase {
             *in_flight = false;
-            self.loose |= unknown;
+            let if_empty = *if_empty;
+            self.loose |= unknown && self.rules.keep(Rule::Gate);
             if self.expired(now) {
                 return self.leave(Failure::SessionEnded, None);
             }
-            self.register();
+            self.register(if_empty);
         }
     }
 
     /// The server refused a register for good: it was not carried out. The lock is
     /// to be released next.
     pub fn handle_register_refused(&mut self) {
-        if let Phase::Register { in_flight } = &mut self.phase {
+        if let Phase::Register { in_flight, .. } = &mut self.phase {
             *in_flight = false;
         }
     }
 
-    /// The watch has begun after this revision.
+    /// The watch has begun after this revision; of several, the latest.
     pub fn handle_watching(&mut self, created: Revision) {
         if let Phase::Wait(wait) = &mut self.phase {
-            if created > wait.seen {
-                wait.gap = Some(created);
-                self.actions.push_back(Action::Range { linearizable: false });
+            if wait.watching(created) {
+                self.ask(false);
             }
         }
     }
 
     /// The watch broke; what happened meanwhile is not known.
     pub fn handle_watch_lost(&mut self) {
-        if let Phase::Wait(_) = self.phase {
-            self.actions.push_back(Action::Watch);
-        }
+        self.watch();
     }
 
     /// Whole revisions of deletions were watched: each key with its mod_revision.
@@ -300,45 +208,55 @@ impl Lock {
         now: Instant,
         deleted: impl IntoIterator<Item = (&'a Bytes, Revision)>,
     ) {
-        let Phase::Wait(wait) = &mut self.phase else {
-            return;
-        };
         for (key, revision) in deleted {
-            if revision <= wait.seen {
-                continue;
+            let Phase::Wait(wait) = &mut self.phase else {
+                return;
+            };
+            if wait.deleted(self.rules, &self.place.key, key, revision) {
+                self.ask(false);
             }
-            if *key == self.place.key {
-                wait.own_deleted = true;
-            } else if let Some(index) = wait.older.iter().position(|(older, _)| older == key) {
-                wait.older.swap_remove(index);
+            if !self.rules.keep(Rule::WholeRevisions) {
+                self.decide(now);
             }
         }
         self.decide(now);
     }
 
-    /// The queue was read at this revision.
-    pub fn handle_ranged(&mut self, now: Instant, revision: Revision, queue: &[KeyValue]) {
+    /// The queue was read at this revision, down from the own key. `more`: only the newest part
+    /// of it is here.
+    pub fn handle_ranged(&mut self, now: Instant, revision: Revision, queue: &[KeyValue], more: bool) {
         let Phase::Wait(wait) = &mut self.phase else {
             return;
         };
-        if wait.gap.is_some_and(|gap| revision < gap) {
+        if !wait.accepts(revision) {
             // The member is behind its own watch, or a proxy asked another one.
-            return self.actions.push_back(Action::Range { linearizable: true });
+            return self.ask(true);
         }
-        let is_there = |key: &Bytes, created: Revision| {
-            queue.iter().any(|kv| kv.key == *key && kv.create_revision == created.0)
-        };
-        wait.own_deleted |= !is_there(&self.place.key, wait.created);
-        wait.older.retain(|(key, created)| is_there(key, *created));
-        wait.seen = wait.seen.max(revision);
-        wait.gap = None;
-        self.decide(now);
+        let is_own = |kv: &KeyValue| kv.key == self.place.key && kv.create_revision == wait.created.0;
+        if !queue.iter().any(is_own) {
+            if more && wait.want_whole() {
+                return self.ask(true);
+            }
+            wait.own_is_gone(self.rules);
+        }
+        wait.reread_at = now + self.reread_wait + self.jitter.below(self.reread_wait);
+        self.learn(now, revision, queue, more);
     }
 
     /// Reading the queue failed.
     pub fn handle_range_failed(&mut self) {
-        if let Phase::Wait(_) = self.phase {
-            self.actions.push_back(Action::Range { linearizable: true });
+        self.ask(true);
+    }
+
+    /// It is time for what [`Lock::poll_timeout`] said.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            let next = self.next_reread(now);
+            if let Phase::Wait(wait) = &mut self.phase {
+                wait.reread_at = next;
+            }
+            // The watch's member is what is in doubt.
+            self.ask(true);
         }
     }
 
@@ -347,8 +265,8 @@ impl Lock {
     pub fn handle_release(&mut self) {
         self.actions.clear();
         match self.phase {
-            Phase::Register { in_flight } => {
-                self.loose |= in_flight;
+            Phase::Register { in_flight, .. } => {
+                self.loose |= in_flight && self.rules.keep(Rule::Gate);
                 self.undo(None);
             }
             Phase::Wait(Wait { created, .. }) | Phase::Held { created } => self.undo(Some(created)),
@@ -417,6 +335,21 @@ impl Lock {
         self.actions.pop_front()
     }
 
+    /// When to call [`Lock::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Wait(wait) if !wait.is_unread() && self.rules.keep(Rule::Reread) => Some(wait.reread_at),
+            _ => None,
+        }
+    }
+
+    /// Whether something is to be done.
+    #[must_use]
+    pub fn has_action(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// Whether nothing of this machine is on the server, nor can come there.
     #[must_use]
     pub fn is_free(&self) -> bool {
@@ -427,25 +360,74 @@ impl Lock {
     pub fn check(&self) {
         match &self.phase {
             Phase::Free => assert!(!self.loose, "a register may still land"),
-            Phase::Wait(wait) => {
-                assert!(
-                    wait.older.iter().all(|(key, created)| *created < wait.created && *key != self.place.key)
-                );
-                assert!(wait.gap.is_none_or(|gap| gap > wait.seen));
-                assert!(wait.created <= wait.seen);
-            }
+            Phase::Wait(wait) => wait.check(&self.place.key),
             _ => {}
         }
         assert!(self.actions.len() <= 4, "nobody drains the actions");
     }
 
-    fn expired(&self, now: Instant) -> bool {
-        now >= self.deadline
+    fn begin(&mut self, now: Instant, tries: bool) {
+        debug_assert!(self.is_free(), "one task at a time");
+        self.tries = tries;
+        if self.expired(now) {
+            return self.fail(Failure::SessionEnded);
+        }
+        self.register(tries);
     }
 
-    fn register(&mut self) {
-        self.phase = Phase::Register { in_flight: true };
-        self.actions.push_back(Action::Register { gate: self.gate });
+    fn expired(&self, now: Instant) -> bool {
+        now >= self.deadline && self.rules.keep(Rule::Deadline)
+    }
+
+    fn next_reread(&mut self, now: Instant) -> Instant {
+        now + self.reread_wait + self.jitter.below(self.reread_wait)
+    }
+
+    fn register(&mut self, if_empty: bool) {
+        let in_flight = true;
+        self.phase = Phase::Register { in_flight, if_empty };
+        self.actions.push_back(match if_empty {
+            true => Action::RegisterIfEmpty { gate: self.gate },
+            false => Action::Register { gate: self.gate },
+        });
+    }
+
+    fn learn(&mut self, now: Instant, revision: Revision, queue: &[KeyValue], more: bool) {
+        let Phase::Wait(wait) = &mut self.phase else {
+            return;
+        };
+        let about = (self.rules, &self.place);
+        match wait.read(about, revision, (queue, more), self.watched_max) {
+            Learnt::Unclear => self.ask(true),
+            Learnt::Watch => self.watch(),
+            Learnt::Known => {}
+        }
+        self.decide(now);
+    }
+
+    /// Has the queue read. A reading that is asked for twice is needed once.
+    fn ask(&mut self, linearizable: bool) {
+        let Phase::Wait(wait) = &self.phase else { return };
+        // What was created later is behind us, also under the key of somebody older.
+        let upto = match self.rules.keep(Rule::Incarnations) {
+            true => wait.created,
+            false => Revision(i64::MAX),
+        };
+        self.actions.retain(|action| !matches!(action, Action::Range { .. }));
+        self.actions.push_back(Action::Range {
+            upto,
+            whole: wait.needs_whole(),
+            linearizable,
+        });
+    }
+
+    fn watch(&mut self) {
+        let Phase::Wait(wait) = &self.phase else { return };
+        let Some(watched) = wait.watched() else {
+            return self.ask(true);
+        };
+        self.actions.retain(|action| !matches!(action, Action::Watch(_)));
+        self.actions.push_back(Action::Watch(watched));
     }
 
     /// Grants where nothing speaks against it: not the own key, not the clock, not
@@ -453,14 +435,16 @@ impl Lock {
     fn decide(&mut self, now: Instant) {
         let Phase::Wait(wait) = &self.phase else { return };
         let created = wait.created;
-        if wait.own_deleted {
+        if wait.is_own_deleted() {
             self.leave(Failure::KeyDeleted, None);
         } else if self.expired(now) {
             self.leave(Failure::SessionEnded, Some(created));
-        } else if wait.older.is_empty() && wait.gap.is_none() {
+        } else if wait.is_first() {
             self.actions.clear();
             self.phase = Phase::Held { created };
             self.actions.push_back(Action::Grant(created));
+        } else if self.tries && wait.is_behind() {
+            self.leave(Failure::Busy, Some(created));
         }
     }
 

@@ -13,11 +13,11 @@ use tenure::{Client, Code, KeyRange, LeaseEnd, Op, Revision, Session};
 use crate::support::{client, counted_client, patiently, run};
 
 /// Long enough that no renewal happens while requests are counted.
-const TTL: Duration = Duration::from_secs(60);
+pub(crate) const TTL: Duration = Duration::from_secs(60);
 /// Short, for what is to run out.
 const TTL_SHORT: Duration = Duration::from_secs(2);
 
-async fn session() -> Session {
+pub(crate) async fn session() -> Session {
     client().await.session().ttl(TTL).await.unwrap()
 }
 
@@ -26,7 +26,7 @@ async fn queue(client: &Client, name: &str) -> i64 {
     client.get(KeyRange::prefix(format!("{name}/"))).count_only().await.unwrap().count
 }
 
-async fn until_queue_is(client: &Client, name: &str, length: i64) {
+pub(crate) async fn until_queue_is(client: &Client, name: &str, length: i64) {
     patiently(&format!("a queue of {length}"), async {
         while queue(client, name).await != length {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -8,6 +8,7 @@ mod delivery;
 mod kv;
 mod lease;
 mod lock;
+mod lock_use;
 mod resume;
 mod support;
 mod txn;

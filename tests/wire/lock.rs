@@ -5,9 +5,11 @@ mod etcd;
 mod fate;
 mod queue;
 mod transactions;
+mod tries;
 
 use bytes::Bytes;
 use tenure::pb::etcdserverpb::compare::{CompareTarget, TargetUnion};
+use tenure::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use tenure::pb::etcdserverpb::{
     Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     RequestOp, ResponseHeader, ResponseOp, TxnResponse, request_op, response_op,
@@ -44,6 +46,12 @@ type Locking = JoinHandle<Result<Guard, Error>>;
 fn lock(session: &Session) -> Locking {
     let mutex = session.mutex(NAME).value(VALUE);
     tokio::spawn(async move { mutex.lock().await })
+}
+
+/// A try for it.
+fn try_lock(session: &Session) -> JoinHandle<Result<Option<Guard>, Error>> {
+    let mutex = session.mutex(NAME).value(VALUE);
+    tokio::spawn(async move { mutex.try_lock().await })
 }
 
 async fn locked(locking: Locking) -> Guard {
@@ -105,6 +113,20 @@ fn txn(revision: i64, succeeded: bool, responses: Vec<response_op::Response>) ->
 fn registered(revision: i64, queue: &[KeyValue]) -> TxnResponse {
     let put = response_op::Response::ResponsePut(PutResponse::default());
     txn(revision, true, vec![put, range_op(queue)])
+}
+
+/// The register put the key, and the queue is longer than an answer shows.
+fn registered_with_more(revision: i64, queue: &[KeyValue]) -> TxnResponse {
+    let put = response_op::Response::ResponsePut(PutResponse::default());
+    let range = RangeResponse {
+        more: true,
+        ..ranged(0, queue)
+    };
+    txn(
+        revision,
+        true,
+        vec![put, response_op::Response::ResponseRange(range)],
+    )
 }
 
 /// The register found the key or another gate.
@@ -191,8 +213,18 @@ fn get(key: &'static str) -> RequestOp {
 }
 
 fn get_queue() -> RequestOp {
+    op(request_op::Request::RequestRange(newest()))
+}
+
+/// The newest keys of the queue.
+fn newest() -> RangeRequest {
     let (start, end) = PREFIX;
-    op(request_op::Request::RequestRange(keys(start, end)))
+    RangeRequest {
+        limit: 128,
+        sort_target: SortTarget::Create.into(),
+        sort_order: SortOrder::Descend.into(),
+        ..keys(start, end)
+    }
 }
 
 fn keys(key: &'static str, end: &'static str) -> RangeRequest {

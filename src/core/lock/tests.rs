@@ -2,13 +2,14 @@
 //! it is to keep has a test that fails without it.
 
 use super::*;
+use crate::types::LeaseId;
 
 const LEASE: LeaseId = LeaseId(0x77);
 const NOW: Instant = Instant(1_000);
 const DEADLINE: Instant = Instant(1_000_000);
 
 fn lock() -> Lock {
-    Lock::new(Place::new("jobs", LEASE, "").unwrap(), DEADLINE)
+    Lock::new(Place::new("jobs", LEASE, "").unwrap(), DEADLINE, 7)
 }
 
 fn entry(key: &str, created: i64) -> KeyValue {
@@ -43,15 +44,28 @@ fn answer_register(lock: &mut Lock, revision: i64, older: &[KeyValue]) -> Vec<Ac
         gate: Revision::ZERO,
         own: None,
         queue: &queue,
+        more: false,
     };
     lock.handle_registered(NOW, &answer);
     drain(lock)
 }
 
+/// A reading of the queue down from revision 5.
+fn range(linearizable: bool) -> Action {
+    Action::Range {
+        upto: Revision(5),
+        whole: false,
+        linearizable,
+    }
+}
+
 /// A lock that waits for `older`, with its watch begun at the register's revision.
 fn waiting(revision: i64, older: &[KeyValue]) -> Lock {
     let mut lock = lock();
-    assert_eq!(registered(&mut lock, revision, older), [Action::Watch]);
+    assert_eq!(
+        registered(&mut lock, revision, older),
+        [Action::Watch(Watched::Queue)]
+    );
     lock.handle_watching(Revision(revision));
     assert_eq!(drain(&mut lock), []);
     lock
@@ -147,10 +161,15 @@ fn a_watch_that_began_late_is_joined_to_a_reading() {
     let mut lock = lock();
     registered(&mut lock, 5, &[entry("jobs/1", 2), entry("jobs/2", 3)]);
     lock.handle_watching(Revision(9));
-    assert_eq!(drain(&mut lock), [Action::Range { linearizable: false }]);
+    assert_eq!(drain(&mut lock), [range(false)]);
     // jobs/1 went between 5 and 9; jobs/2 goes at 10, before the reading arrives.
     assert_eq!(deleted(&mut lock, &[("jobs/2", 10)]), []);
-    lock.handle_ranged(NOW, Revision(9), &[entry("jobs/2", 3), entry("jobs/77", 5)]);
+    lock.handle_ranged(
+        NOW,
+        Revision(9),
+        &[entry("jobs/2", 3), entry("jobs/77", 5)],
+        false,
+    );
     assert_eq!(drain(&mut lock), [Action::Grant(Revision(5))]);
 }
 
@@ -161,7 +180,7 @@ fn nothing_is_granted_while_the_own_key_may_have_gone_unseen() {
     lock.handle_watching(Revision(9));
     drain(&mut lock);
     assert_eq!(deleted(&mut lock, &[("jobs/1", 10)]), [], "the gap is open");
-    lock.handle_ranged(NOW, Revision(10), &[]);
+    lock.handle_ranged(NOW, Revision(10), &[], false);
     assert_eq!(
         drain(&mut lock),
         [Action::Fail(Failure::KeyDeleted), Action::Freed]
@@ -174,8 +193,8 @@ fn a_reading_older_than_the_watch_is_done_again_elsewhere() {
     registered(&mut lock, 5, &[entry("jobs/1", 2)]);
     lock.handle_watching(Revision(9));
     drain(&mut lock);
-    lock.handle_ranged(NOW, Revision(8), &[entry("jobs/77", 5)]);
-    assert_eq!(drain(&mut lock), [Action::Range { linearizable: true }]);
+    lock.handle_ranged(NOW, Revision(8), &[entry("jobs/77", 5)], false);
+    assert_eq!(drain(&mut lock), [range(true)]);
 }
 
 #[test]
@@ -185,7 +204,12 @@ fn an_older_key_that_came_back_is_behind_us() {
     registered(&mut lock, 5, &[entry("jobs/1", 2)]);
     lock.handle_watching(Revision(9));
     drain(&mut lock);
-    lock.handle_ranged(NOW, Revision(9), &[entry("jobs/1", 8), entry("jobs/77", 5)]);
+    lock.handle_ranged(
+        NOW,
+        Revision(9),
+        &[entry("jobs/1", 8), entry("jobs/77", 5)],
+        false,
+    );
     assert_eq!(drain(&mut lock), [Action::Grant(Revision(5))]);
 }
 
@@ -193,12 +217,12 @@ fn an_older_key_that_came_back_is_behind_us() {
 fn a_broken_watch_is_watched_and_read_again() {
     let mut lock = waiting(5, &[entry("jobs/1", 2)]);
     lock.handle_watch_lost();
-    assert_eq!(drain(&mut lock), [Action::Watch]);
+    assert_eq!(drain(&mut lock), [Action::Watch(Watched::Queue)]);
     lock.handle_watching(Revision(12));
-    assert_eq!(drain(&mut lock), [Action::Range { linearizable: false }]);
+    assert_eq!(drain(&mut lock), [range(false)]);
     lock.handle_range_failed();
-    assert_eq!(drain(&mut lock), [Action::Range { linearizable: true }]);
-    lock.handle_ranged(NOW, Revision(13), &[entry("jobs/77", 5)]);
+    assert_eq!(drain(&mut lock), [range(true)]);
+    lock.handle_ranged(NOW, Revision(13), &[entry("jobs/77", 5)], false);
     assert_eq!(drain(&mut lock), [Action::Grant(Revision(5))]);
 }
 
@@ -224,6 +248,7 @@ fn a_lost_answer_is_asked_for_again_and_the_key_adopted() {
         gate: Revision::ZERO,
         own: Some(&own),
         queue: &queue,
+        more: false,
     };
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [Action::Grant(Revision(5))]);
@@ -257,6 +282,7 @@ fn a_key_on_somebody_elses_lease_is_not_adopted() {
         gate: Revision::ZERO,
         own: Some(&own),
         queue: &[],
+        more: false,
     };
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [Action::Fail(Failure::KeyTaken), Action::Freed]);
@@ -279,6 +305,7 @@ fn a_key_on_somebody_elses_lease_is_not_deleted_either() {
         gate: Revision::ZERO,
         own: Some(&own),
         queue: &[],
+        more: false,
     };
     lock.handle_registered(NOW, &answer);
     let release = Action::Release {
@@ -294,7 +321,12 @@ fn events_up_to_a_second_reading_are_old_news_too() {
     registered(&mut lock, 5, &[entry("jobs/1", 2)]);
     lock.handle_watching(Revision(9));
     drain(&mut lock);
-    lock.handle_ranged(NOW, Revision(20), &[entry("jobs/1", 2), entry("jobs/77", 5)]);
+    lock.handle_ranged(
+        NOW,
+        Revision(20),
+        &[entry("jobs/1", 2), entry("jobs/77", 5)],
+        false,
+    );
     assert_eq!(deleted(&mut lock, &[("jobs/1", 15)]), []);
     assert_eq!(
         deleted(&mut lock, &[("jobs/1", 21)]),
@@ -362,6 +394,7 @@ fn a_gate_that_moved_is_learnt_and_the_register_retried() {
         gate: Revision(7),
         own: None,
         queue: &[],
+        more: false,
     };
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [Action::Register { gate: Revision(7) }]);

@@ -134,6 +134,14 @@ impl Watching {
     pub(super) fn send(&mut self, response: &WatchResponse) {
         self.responses.lock().unwrap().send_data(frame(response), false).unwrap();
     }
+
+    /// For the watch of this number, where others are on the stream.
+    pub(super) fn send_as(&mut self, watch_id: i64, response: &WatchResponse) {
+        self.send(&WatchResponse {
+            watch_id,
+            ..response.clone()
+        });
+    }
 }
 
 /// Runs one connection.

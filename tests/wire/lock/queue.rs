@@ -9,7 +9,10 @@ use tenure::{Code, Revision, Session};
 
 use super::etcd::{Etcd, Watching};
 use super::session_on;
-use super::{KEY, Locking, OLDER, PREFIX, header, keys, kv, lock, locked, ranged, refused, registered};
+use super::{
+    KEY, Locking, OLDER, PREFIX, VALUE, header, keys, kv, lock, locked, newest, ranged, refused, registered,
+    registered_with_more,
+};
 
 const BOTH: fn() -> [KeyValue; 2] = || [kv(OLDER, 3), kv(KEY, 10)];
 
@@ -22,10 +25,15 @@ fn created(revision: i64) -> WatchResponse {
 }
 
 fn deleted(key: &'static str, revision: i64) -> WatchResponse {
-    let event = Event {
+    all_deleted(&[key], revision)
+}
+
+/// Several keys that go in one revision.
+fn all_deleted(keys: &[&'static str], revision: i64) -> WatchResponse {
+    let event = |key: &&'static str| Event {
         r#type: EventType::Delete.into(),
         kv: Some(KeyValue {
-            key: key.into(),
+            key: (*key).into(),
             mod_revision: revision,
             ..KeyValue::default()
         }),
@@ -33,7 +41,7 @@ fn deleted(key: &'static str, revision: i64) -> WatchResponse {
     };
     WatchResponse {
         header: header(revision),
-        events: vec![event],
+        events: keys.iter().map(event).collect(),
         ..WatchResponse::default()
     }
 }
@@ -42,7 +50,8 @@ fn deleted(key: &'static str, revision: i64) -> WatchResponse {
 fn range(serializable: bool) -> RangeRequest {
     RangeRequest {
         serializable,
-        ..keys(PREFIX.0, PREFIX.1)
+        max_create_revision: 10,
+        ..newest()
     }
 }
 
@@ -126,6 +135,133 @@ async fn our_own_deletion_ends_the_wait() {
     watching.send(&deleted(OLDER, 2));
     watching.send(&deleted(KEY, 11));
     assert_eq!(refused(locking).await.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn a_revision_that_deletes_the_older_key_and_ours_grants_nothing() {
+    let (_session, _etcd, locking, mut watching) = waiting(1).await;
+    watching.send(&created(10));
+    watching.send(&all_deleted(&[OLDER, KEY], 11));
+    assert_eq!(refused(locking).await.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn an_older_key_that_came_back_before_the_watch_began_is_behind_us() {
+    let (_session, mut etcd, locking, mut watching) = waiting(1).await;
+    watching.send(&created(20));
+    // A server that ignores the bound of the range shows the new one.
+    etcd.range().await.answer(&ranged(20, &[kv(OLDER, 15), kv(KEY, 10)]));
+    drop(locked(locking).await);
+}
+
+#[tokio::test]
+async fn keys_of_a_nested_name_are_not_waited_for() {
+    let (session, mut etcd) = session_on(1).await;
+    let locking = lock(&session);
+    etcd.txn().await.answer(&registered(10, &[kv(KEY, 10), kv("jobs/nightly/11", 3)]));
+    drop(locked(locking).await);
+}
+
+#[tokio::test]
+async fn a_compaction_takes_the_watch_and_not_the_place() {
+    let (_session, mut etcd, locking, mut watching) = waiting(1).await;
+    watching.send(&created(10));
+    watching.send(&WatchResponse {
+        canceled: true,
+        compact_revision: 30,
+        header: header(30),
+        ..WatchResponse::default()
+    });
+    let mut watching = etcd.watch().await;
+    assert_eq!(watching.request.start_revision, 0);
+    watching.send_as(1, &created(31));
+    etcd.range().await.answer(&ranged(31, &BOTH()));
+    watching.send_as(1, &deleted(OLDER, 32));
+    assert_eq!(locked(locking).await.token().create_revision(), Revision(10));
+}
+
+#[tokio::test]
+async fn a_deletion_that_grants_does_not_wait_for_a_range_under_way() {
+    let (_session, mut etcd, locking, mut watching) = waiting(1).await;
+    watching.send(&created(20));
+    let unanswered = etcd.range().await;
+    watching.send(&deleted(KEY, 21));
+    assert_eq!(refused(locking).await.code(), Code::Aborted);
+    drop(unanswered);
+}
+
+const NEAREST: &str = "jobs/66";
+
+/// A lock so far behind that an answer does not show its whole queue.
+async fn far_behind() -> (Session, Etcd, Locking, Watching, Watching) {
+    let (session, mut etcd) = session_on(1).await;
+    let locking = lock(&session);
+    let queue = [kv(KEY, 10), kv("jobs/nightly/1", 9), kv(NEAREST, 8), kv(OLDER, 3)];
+    etcd.txn().await.answer(&registered_with_more(10, &queue));
+    let mut predecessor = etcd.watch().await;
+    assert_eq!(predecessor.request.key, NEAREST);
+    assert!(predecessor.request.range_end.is_empty());
+    predecessor.send(&created(10));
+    let own = etcd.watch().await;
+    assert_eq!(own.request.key, KEY);
+    (session, etcd, locking, predecessor, own)
+}
+
+#[tokio::test]
+async fn far_behind_the_predecessors_deletion_grants_nothing_but_a_range() {
+    let (_session, mut etcd, locking, mut predecessor, mut own) = far_behind().await;
+    own.send_as(1, &created(10));
+    // It gave up: somebody else is older still.
+    predecessor.send(&deleted(NEAREST, 11));
+    let asked = etcd.range().await;
+    assert_eq!(asked.message, range(true));
+    asked.answer(&ranged(11, &BOTH()));
+    // Few enough are left to watch the whole queue.
+    let mut watching = etcd.watch().await;
+    assert_eq!(watching.request.key, PREFIX.0);
+    watching.send_as(2, &created(11));
+    watching.send_as(2, &deleted(OLDER, 12));
+    assert_eq!(locked(locking).await.token().create_revision(), Revision(10));
+}
+
+#[tokio::test]
+async fn far_behind_our_own_deletion_ends_the_wait() {
+    let (_session, _etcd, locking, _predecessor, mut own) = far_behind().await;
+    own.send_as(1, &created(10));
+    own.send_as(1, &deleted(KEY, 11));
+    assert_eq!(refused(locking).await.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn where_nested_names_fill_an_answer_all_is_read_once() {
+    let (session, mut etcd) = session_on(1).await;
+    let locking = lock(&session);
+    let nested = [kv(KEY, 10), kv("jobs/nightly/1", 9)];
+    etcd.txn().await.answer(&registered_with_more(10, &nested));
+    let asked = etcd.range().await;
+    let whole = RangeRequest {
+        max_create_revision: 10,
+        ..keys(PREFIX.0, PREFIX.1)
+    };
+    assert_eq!(asked.message, whole);
+    asked.answer(&ranged(10, &nested));
+    drop(locked(locking).await);
+}
+
+#[tokio::test]
+async fn an_answer_over_the_limit_is_an_error_and_our_place_is_given_back() {
+    let (session, mut etcd) = session_on(1).await;
+    let mutex = session.mutex("jobs").value(VALUE);
+    let locking = tokio::spawn(async move { mutex.lock().await });
+    let huge = KeyValue {
+        value: vec![0; 65 << 20].into(),
+        ..kv(OLDER, 3)
+    };
+    etcd.txn().await.answer(&registered(10, &[kv(KEY, 10), huge]));
+    let error = refused(locking).await;
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    let withdrawal = etcd.txn().await;
+    assert_eq!(withdrawal.message.success.len(), 2, "{:?}", withdrawal.message);
 }
 
 #[tokio::test]

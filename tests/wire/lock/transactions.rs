@@ -11,7 +11,7 @@ use super::{
 };
 use crate::peer::patiently;
 
-fn register(gate: i64) -> TxnRequest {
+pub(super) fn register(gate: i64) -> TxnRequest {
     TxnRequest {
         compare: vec![created_is(KEY, 0), modified_is(GATE, gate)],
         success: vec![put(KEY, VALUE), get_queue()],
@@ -19,7 +19,7 @@ fn register(gate: i64) -> TxnRequest {
     }
 }
 
-fn release(created: i64, closes_gate: bool) -> TxnRequest {
+pub(super) fn release(created: i64, closes_gate: bool) -> TxnRequest {
     let close = || closes_gate.then(|| put(GATE, ""));
     TxnRequest {
         compare: vec![created_is(KEY, created)],
@@ -29,7 +29,7 @@ fn release(created: i64, closes_gate: bool) -> TxnRequest {
 }
 
 /// With its value.
-fn get_own() -> RequestOp {
+pub(super) fn get_own() -> RequestOp {
     let range = RangeRequest {
         key: KEY.into(),
         ..RangeRequest::default()
@@ -37,7 +37,7 @@ fn get_own() -> RequestOp {
     op(Request::RequestRange(range))
 }
 
-fn withdraw(gate: i64) -> TxnRequest {
+pub(super) fn withdraw(gate: i64) -> TxnRequest {
     TxnRequest {
         compare: vec![modified_is(GATE, gate)],
         success: vec![delete(KEY), put(GATE, "")],

@@ -1,6 +1,7 @@
 //! A model of etcd as far as the lock uses it: revisions, keys on leases, the
 //! lock's transactions, and the log from which members lag.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
@@ -30,6 +31,8 @@ pub(super) enum Flaw {
 
 pub(super) struct Store {
     pub(super) flaw: Flaw,
+    /// How many keys of the queue an answer has at most.
+    part: usize,
     pub(super) revision: i64,
     pub(super) keys: BTreeMap<Bytes, KeyValue>,
     /// What each revision did to which key.
@@ -43,20 +46,24 @@ pub(super) enum Answer {
         revision: Revision,
         gate: Revision,
         own: Option<KeyValue>,
-        queue: Vec<KeyValue>,
+        queue: Part,
     },
     LeaseNotFound,
     Released(Revision, Option<KeyValue>),
     Withdrawn(Revision),
     Passed(Revision, Option<KeyValue>),
     Watching(u64, Revision),
-    Ranged(Revision, Vec<KeyValue>),
+    Ranged(Revision, Part),
 }
 
+/// Some keys of the queue, and whether there are more.
+pub(super) type Part = (Vec<KeyValue>, bool);
+
 impl Store {
-    pub(super) fn new(flaw: Flaw) -> Store {
+    pub(super) fn new(flaw: Flaw, part: usize) -> Store {
         Store {
             flaw,
+            part,
             revision: 1,
             keys: BTreeMap::new(),
             log: Vec::new(),
@@ -105,10 +112,23 @@ impl Store {
         there.filter(|kv| kv.key.starts_with(b"jobs/")).cloned().collect()
     }
 
-    pub(super) fn register(&mut self, place: &Place, gate: Revision) -> Answer {
+    /// The newest keys, as many as an answer has.
+    pub(super) fn newest(&self, mut queue: Vec<KeyValue>) -> Part {
+        queue.sort_by_key(|kv| Reverse(kv.create_revision));
+        let more = queue.len() > self.part;
+        queue.truncate(self.part);
+        (queue, more)
+    }
+
+    pub(super) fn register(&mut self, place: &Place, gate: Revision, if_empty: bool) -> Answer {
         let own = self.keys.get(&place.key).cloned();
         let gate_now = self.gate(place);
-        let put = own.is_none() && (gate == gate_now || self.flaw == Flaw::RegisterAtAnyGate);
+        let absent = if if_empty {
+            self.queue().is_empty()
+        } else {
+            own.is_none()
+        };
+        let put = absent && (gate == gate_now || self.flaw == Flaw::RegisterAtAnyGate);
         if put {
             if !self.leases.contains(&place.lease.0) {
                 return Answer::LeaseNotFound;
@@ -120,7 +140,10 @@ impl Store {
             revision: Revision(self.revision),
             gate: gate_now,
             own,
-            queue: self.queue(),
+            queue: match put && if_empty {
+                true => (Vec::new(), false),
+                false => self.newest(self.queue()),
+            },
         }
     }
 

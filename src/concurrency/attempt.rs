@@ -1,0 +1,286 @@
+//! One try for a lock: drives the machine of `core::lock` until it grants or
+//! fails. Events in, actions out, one timer.
+
+use std::future::{Future, IntoFuture, pending};
+use std::pin::pin;
+
+use bytes::Bytes;
+
+use super::requests;
+use super::session::Session;
+use super::slot::Slot;
+use crate::client::{Batch, Client, Event, Watch, WatchEnd};
+use crate::core::backoff::Backoff;
+use crate::core::lock::{Action, Failure, Lock, Watched};
+use crate::core::time::Instant;
+use crate::error::{Code, Delivery, Error, EtcdError, Origin};
+use crate::net::clock;
+use crate::net::race::{Either, race};
+use crate::pb::etcdserverpb::RangeResponse;
+use crate::types::{KeyRange, Revision};
+
+/// See the head of this file.
+pub(super) struct Attempt<'a> {
+    session: &'a Session,
+    slot: &'a Slot,
+    value: &'a Bytes,
+    /// Of the queue, or of the predecessor.
+    watch: Option<Watch>,
+    /// Of the own key, beside that of a predecessor.
+    own_watch: Option<Watch>,
+    backoff: Backoff,
+}
+
+/// What a waiter waits for.
+enum News {
+    Told(Batch),
+    WatchEnded(WatchEnd),
+    Due,
+    SessionEnded,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(session: &'a Session, slot: &'a Slot, value: &'a Bytes) -> Attempt<'a> {
+        Attempt {
+            session,
+            slot,
+            value,
+            watch: None,
+            own_watch: None,
+            backoff: session.shared().backoff(),
+        }
+    }
+
+    /// The create_revision of the own key, once it owns the lock.
+    pub(super) async fn run(mut self) -> Result<Result<Revision, Failure>, Error> {
+        loop {
+            match self.slot.poll_action() {
+                Some(Action::Register { gate }) => self.register(gate, false).await?,
+                Some(Action::RegisterIfEmpty { gate }) => self.register(gate, true).await?,
+                Some(Action::Watch(watched)) => self.watch(watched).await?,
+                Some(Action::Range {
+                    upto,
+                    whole,
+                    linearizable,
+                }) => self.range(upto, whole, linearizable).await?,
+                Some(Action::Grant(created)) => return Ok(Ok(created)),
+                Some(Action::Fail(failure)) => return Ok(Err(failure)),
+                // What is left to undo is the releaser's, once the seat is dropped.
+                Some(Action::Release { .. } | Action::Withdraw { .. } | Action::Freed) => {}
+                None => {
+                    let news = self.news().await;
+                    self.learn(news).await?;
+                }
+            }
+        }
+    }
+
+    async fn register(&mut self, gate: Revision, if_empty: bool) -> Result<(), Error> {
+        let (client, place) = (self.session.client(), self.slot.place());
+        let txn = match if_empty {
+            true => requests::register_if_empty(client, place, gate, self.value),
+            false => requests::register(client, place, gate, self.value),
+        };
+        let Some(answer) = self.unless_ended(txn.into_future()).await else {
+            return Ok(());
+        };
+        let answer = answer.and_then(|answer| {
+            let registered = requests::registered(&answer, if_empty)?;
+            self.handle(|lock, now| lock.handle_registered(now, &registered));
+            Ok(())
+        });
+        let Err(error) = answer else { return Ok(()) };
+        if error.etcd() == Some(EtcdError::LeaseNotFound) {
+            self.session.shared().lease().gone();
+            self.handle(|lock, _| lock.handle_session_ended());
+            return Ok(());
+        }
+        let unknown = error.delivery() == Delivery::Unknown;
+        if is_oversize(&error) {
+            // It may have been carried out: the seat undoes it.
+            return Err(error);
+        }
+        if !unknown && !is_passing(&error) {
+            self.handle(|lock, _| lock.handle_register_refused());
+            return Err(error);
+        }
+        self.handle(|lock, now| lock.handle_register_failed(now, unknown));
+        self.pause().await;
+        Ok(())
+    }
+
+    async fn watch(&mut self, watched: Watched) -> Result<(), Error> {
+        // One at a time: the old one goes first.
+        self.watch = None;
+        let place = self.slot.place();
+        let (keys, own) = match watched {
+            Watched::Queue => (requests::queue(place), None),
+            Watched::Predecessor(key) => (KeyRange::key(key), Some(KeyRange::key(place.key.clone()))),
+        };
+        let Some((watch, mut created)) = self.watch_keys(keys).await? else {
+            return Ok(());
+        };
+        self.watch = Some(watch);
+        match own {
+            None => self.own_watch = None,
+            Some(_) if self.own_watch.is_some() => {}
+            Some(own) => {
+                let Some((watch, own_created)) = self.watch_keys(own).await? else {
+                    return Ok(());
+                };
+                self.own_watch = Some(watch);
+                created = created.max(own_created);
+            }
+        }
+        self.backoff.reset();
+        self.handle(|lock, _| lock.handle_watching(created));
+        Ok(())
+    }
+
+    async fn watch_keys(&mut self, keys: KeyRange) -> Result<Option<(Watch, Revision)>, Error> {
+        let watch = self.client().watch(keys).no_put().resume(false);
+        match self.unless_ended(watch.into_future()).await {
+            Some(Ok(watch)) => {
+                let created = watch.created_revision();
+                Ok(Some((watch, created)))
+            }
+            Some(Err(end)) => self.watch_ended(end).await.map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    async fn watch_ended(&mut self, end: WatchEnd) -> Result<(), Error> {
+        (self.watch, self.own_watch) = (None, None);
+        let refused = match &end {
+            WatchEnd::Canceled { etcd, .. } => *etcd == Some(EtcdError::PermissionDenied),
+            WatchEnd::Refused { .. } => true,
+            _ => false,
+        };
+        if refused {
+            return Err(end.into());
+        }
+        self.handle(|lock, _| lock.handle_watch_lost());
+        self.pause().await;
+        Ok(())
+    }
+
+    /// Reads the queue; what the watch tells meanwhile goes before, for it may grant.
+    async fn range(&mut self, upto: Revision, whole: bool, linearizable: bool) -> Result<(), Error> {
+        let range = requests::read(self.session.client(), self.slot.place(), upto, whole);
+        let range = match &self.watch {
+            // What the watch's own member has is what the watch goes on from.
+            Some(watch) if !linearizable => range.serializable().via(watch.route()),
+            _ => range,
+        };
+        let mut call = pin!(range.into_future());
+        loop {
+            match race(call.as_mut(), self.news()).await {
+                Either::Left(answer) => return self.ranged(answer, whole).await,
+                Either::Right(news) => self.learn(news).await?,
+            }
+            if self.slot.has_action() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ranged(&mut self, answer: Result<RangeResponse, Error>, whole: bool) -> Result<(), Error> {
+        match answer {
+            Ok(answer) => {
+                let more = answer.more && !whole;
+                self.handle(|lock, now| lock.handle_ranged(now, answer.revision(), &answer.kvs, more));
+                Ok(())
+            }
+            Err(error) if is_oversize(&error) => Err(error),
+            Err(error) if error.delivery() == Delivery::Answered && !is_passing(&error) => Err(error),
+            Err(_) => {
+                self.handle(|lock, _| lock.handle_range_failed());
+                self.pause().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Cancel safe: dropped, it has taken nothing.
+    async fn news(&mut self) -> News {
+        let due = self.slot.poll_timeout();
+        let timer = async {
+            match due {
+                Some(due) => clock::sleep_until(due).await,
+                None => pending().await,
+            }
+        };
+        let told = race(next(&mut self.watch), next(&mut self.own_watch));
+        match race(told, race(timer, self.session.ended())).await {
+            Either::Left(Either::Left(told) | Either::Right(told)) => match told {
+                Ok(batch) => News::Told(batch),
+                Err(end) => News::WatchEnded(end),
+            },
+            Either::Right(Either::Left(())) => News::Due,
+            Either::Right(Either::Right(_)) => News::SessionEnded,
+        }
+    }
+
+    async fn learn(&mut self, news: News) -> Result<(), Error> {
+        match news {
+            News::Told(batch) => {
+                let deleted = batch.events.iter().filter_map(deletion);
+                self.handle(|lock, now| lock.handle_deleted(now, deleted));
+            }
+            News::WatchEnded(end) => self.watch_ended(end).await?,
+            News::Due => self.handle(|lock, now| lock.handle_timeout(now)),
+            News::SessionEnded => self.handle(|lock, _| lock.handle_session_ended()),
+        }
+        Ok(())
+    }
+
+    async fn unless_ended<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        match race(call, self.session.ended()).await {
+            Either::Left(answer) => Some(answer),
+            Either::Right(_) => {
+                self.handle(|lock, _| lock.handle_session_ended());
+                None
+            }
+        }
+    }
+
+    async fn pause(&mut self) {
+        let pause = clock::sleep_until(clock::now() + self.backoff.next_wait());
+        race(pause, self.session.ended()).await;
+    }
+
+    fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
+        self.slot.handle(input)
+    }
+
+    fn client(&self) -> &'a Client {
+        self.session.client()
+    }
+}
+
+async fn next(watch: &mut Option<Watch>) -> Result<Batch, WatchEnd> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => pending().await,
+    }
+}
+
+fn deletion(event: &Event) -> Option<(&Bytes, Revision)> {
+    match event {
+        Event::Delete { kv, .. } => Some((&kv.key, Revision(kv.mod_revision))),
+        Event::Put { .. } => None,
+    }
+}
+
+/// The answer is larger than this side takes, and will be the next time.
+fn is_oversize(error: &Error) -> bool {
+    error.code() == Code::ResourceExhausted && error.origin() == Origin::Library
+}
+
+/// The server cannot do it now, and may soon.
+fn is_passing(error: &Error) -> bool {
+    let may_pass = error.delivery() == Delivery::NotSent
+        || matches!(error.code(), Code::Unavailable | Code::ResourceExhausted);
+    // Space comes back when somebody makes some, which is not soon.
+    may_pass && error.origin() != Origin::Caller && error.etcd() != Some(EtcdError::NoSpace)
+}

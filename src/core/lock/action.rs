@@ -1,0 +1,94 @@
+//! What the lock's machine asks of its driver, and what it is told in return.
+
+use bytes::Bytes;
+
+use crate::pb::mvccpb::KeyValue;
+use crate::types::Revision;
+
+/// What the driver is to do. All reads are without values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// If the own key is absent and the gate's mod_revision is `gate`, put the own
+    /// key and read the queue, else read the own key, the gate and the queue.
+    Register {
+        /// The gate's mod_revision.
+        gate: Revision,
+    },
+    /// The same, if nothing at all is below the prefix: nothing is left behind where
+    /// the lock is held.
+    RegisterIfEmpty {
+        /// The gate's mod_revision.
+        gate: Revision,
+    },
+    /// Watch for deletions, from now on, instead of what was watched before.
+    Watch(Watched),
+    /// Read the queue, serializable on the watch's connection, or linearizable.
+    Range {
+        /// Only what was created up to this revision: the own key and what is older.
+        upto: Revision,
+        /// All of it, not only the newest [`READING_KEYS_MAX`](super::READING_KEYS_MAX).
+        whole: bool,
+        /// Whether the member that serves the watch is not to be trusted with it.
+        linearizable: bool,
+    },
+    /// If the own key has this create_revision, delete it.
+    Release {
+        /// The create_revision.
+        created: Revision,
+        /// Whether to put the gate as well, in either case, and to read the own key
+        /// where it has another create_revision.
+        close_gate: bool,
+    },
+    /// If the gate's mod_revision is `gate`, delete the own key and put the gate,
+    /// else read the gate and the own key.
+    Withdraw {
+        /// The gate's mod_revision.
+        gate: Revision,
+    },
+    /// The lock is ours; this is the key's create_revision, the fencing token.
+    Grant(Revision),
+    /// The lock cannot be had.
+    Fail(Failure),
+    /// Nothing is left on the server that could hold the lock: the next may try.
+    Freed,
+}
+
+/// What is watched for deletions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// The whole queue.
+    Queue,
+    /// This key and the own one.
+    Predecessor(Bytes),
+}
+
+/// Why a lock cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The session's lease has ended, or its deadline has passed.
+    SessionEnded,
+    /// Somebody deleted the own key while it queued.
+    KeyDeleted,
+    /// The own key hangs on a lease that is not ours.
+    KeyTaken,
+    /// Somebody else holds it or waits for it, and the task did not want to wait.
+    Busy,
+}
+
+/// The answer to [`Action::Register`] or [`Action::RegisterIfEmpty`].
+#[derive(Debug)]
+pub struct Registered<'a> {
+    /// Whether this very register put the key.
+    pub put: bool,
+    /// The answer's revision.
+    pub revision: Revision,
+    /// The gate's mod_revision, where the register did not put the key.
+    pub gate: Revision,
+    /// The own key, where the register did not put it and it exists.
+    pub own: Option<&'a KeyValue>,
+    /// The newest keys below the prefix, the own one among them; none where a
+    /// register put the key because there are none.
+    pub queue: &'a [KeyValue],
+    /// Whether there are more below the prefix.
+    pub more: bool,
+}
