@@ -13,12 +13,12 @@ use tenure::pb::etcdserverpb::{
 };
 
 /// Few, so that requests meet; so few that servers sort those of equal rank alike.
-const KEYS: [&str; 8] = ["a", "aa", "b", "c", "d", "e", "e\0", "f"];
+pub(crate) const KEYS: [&str; 8] = ["a", "aa", "b", "c", "d", "e", "e\0", "f"];
 /// No lease of the tests expires while they run, except that it is revoked at once.
 const TTL_SAFE: i64 = 3600;
 const NESTING_MAX: usize = 3;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Request {
     Range(RangeRequest),
     Put(PutRequest),
@@ -56,16 +56,18 @@ pub(crate) struct Requests {
     revision: i64,
     /// Whether an unknown sort order may be sent.
     unsorted: bool,
+    compacts: bool,
     /// Leases that would expire.
     to_revoke: Vec<i64>,
 }
 
 impl Requests {
-    pub(crate) fn new(seed: u64, unsorted: bool) -> Requests {
+    pub(crate) fn new(seed: u64, unsorted: bool, compacts: bool) -> Requests {
         Requests {
             chance: Jitter::new(seed),
             revision: 1,
             unsorted,
+            compacts,
             to_revoke: Vec::new(),
         }
     }
@@ -82,11 +84,11 @@ impl Requests {
                 let may_keep = self.one_in(2);
                 Request::Txn(self.txn(0, may_keep))
             }
-            82..84 => Request::Compact(CompactionRequest {
+            82..84 if self.compacts => Request::Compact(CompactionRequest {
                 revision: self.past_or_wrong_revision(),
                 physical: self.one_in(2),
             }),
-            84..89 => Request::Grant(self.grant()),
+            82..89 => Request::Grant(self.grant()),
             89..92 => Request::Revoke(LeaseRevokeRequest { id: self.lease() }),
             92..95 => Request::KeepAlive(LeaseKeepAliveRequest { id: self.lease() }),
             95..98 => Request::TimeToLive(LeaseTimeToLiveRequest {
@@ -95,6 +97,20 @@ impl Requests {
             }),
             _ => Request::Leases(LeaseLeasesRequest {}),
         }
+    }
+
+    /// One that mostly makes a revision.
+    pub(crate) fn write(&mut self) -> Request {
+        Request::Put(self.put(true))
+    }
+
+    /// Whether the next request is one that may not be late.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.to_revoke.is_empty()
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
     }
 
     /// The revision of a good answer.
@@ -184,7 +200,10 @@ impl Requests {
             0 => None,
             1..40 => Some(Operation::RequestRange(self.range())),
             40..70 => Some(Operation::RequestPut(self.put(may_keep))),
-            70..85 => Some(Operation::RequestDeleteRange(self.delete(!may_keep))),
+            70..85 => {
+                let may_be_open = !may_keep && !self.compacts;
+                Some(Operation::RequestDeleteRange(self.delete(may_be_open)))
+            }
             _ if depth < NESTING_MAX => Some(Operation::RequestTxn(self.txn(depth + 1, may_keep))),
             _ => Some(Operation::RequestRange(self.range())),
         };
@@ -232,7 +251,7 @@ impl Requests {
         self.pick(&[1, 1, 2, 2, 3, 4, -5, i64::MAX, 77])
     }
 
-    fn key(&mut self) -> Bytes {
+    pub(crate) fn key(&mut self) -> Bytes {
         if self.one_in(150) {
             Bytes::new()
         } else {
@@ -257,7 +276,7 @@ impl Requests {
     }
 
     /// Mostly one of the last, which may be compacted; seldom one that is none.
-    fn past_or_wrong_revision(&mut self) -> i64 {
+    pub(crate) fn past_or_wrong_revision(&mut self) -> i64 {
         let back = i64::try_from(self.below(30)).unwrap_or_default();
         match self.below(20) {
             0 => self.revision + 1,

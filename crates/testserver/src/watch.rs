@@ -62,7 +62,8 @@ struct Watcher {
     /// The first revision that it has not seen yet.
     next: i64,
     synced: bool,
-    /// It was told that what it is to see next is gone.
+    /// Canceled by a compaction. It keeps its id, and its stream from telling
+    /// progress, until the client cancels it too.
     compacted: bool,
     no_put: bool,
     no_delete: bool,
@@ -98,7 +99,8 @@ impl Watches {
 
     /// How many watches there are.
     pub(crate) fn count(&self) -> usize {
-        self.streams.values().map(|stream| stream.watchers.len()).sum()
+        let watchers = self.streams.values().flat_map(|stream| stream.watchers.values());
+        watchers.filter(|watcher| !watcher.compacted).count()
     }
 
     /// Creates a watch, or answers why not: both are a `created`.
@@ -386,6 +388,10 @@ impl Watcher {
 /// The key before an event; nothing before its creation, or where that is compacted.
 fn previous(store: &Store, event: &Event) -> Option<KeyValue> {
     let kv = event.kv.as_ref()?;
+    // Also where the same revision deleted it before.
+    if event.kind == event::PUT && kv.create_revision == kv.mod_revision {
+        return None;
+    }
     store.at(&kv.key, kv.mod_revision - 1).cloned()
 }
 

@@ -2,6 +2,7 @@
 //! into what it is answered.
 
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -109,6 +110,11 @@ impl Answers {
             self.stream.send_data(piece.freeze(), false)?;
         }
         Ok(())
+    }
+
+    /// Ready when the client does not want the rest, or is gone.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        self.stream.poll_reset(cx)
     }
 
     pub(super) fn finish(mut self, status: Result<(), Status>) -> Result<(), h2::Error> {

@@ -7,8 +7,10 @@
 //!              requests                               answers
 //! ```
 
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -168,7 +170,7 @@ impl Outgoing<'_> {
 
     async fn send(mut self, answers: &mut Answers) -> Result<Result<(), Status>, h2::Error> {
         let mut is_silent = false;
-        while let Some(message) = self.waiting.recv().await {
+        while let Some(message) = self.next(answers).await {
             if is_silent {
                 continue;
             }
@@ -186,6 +188,16 @@ impl Outgoing<'_> {
             answers.send(message).await?;
         }
         Ok(Ok(()))
+    }
+
+    /// The next message; none after the last, and none for a client that does not
+    /// want the rest.
+    async fn next(&mut self, answers: &mut Answers) -> Option<Bytes> {
+        poll_fn(|cx| match answers.poll_reset(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => self.waiting.poll_recv(cx),
+        })
+        .await
     }
 
     fn send_again(&self, late: Late, message: Bytes) {
@@ -250,7 +262,8 @@ impl WatchStream {
                 self.room.notified().await;
             }
             let Some((body, again)) = requests.next().await? else {
-                return Ok(());
+                // Whoever has nothing more to ask still watches, until it resets the call.
+                return pending().await;
             };
             let Some(command) = decode::<WatchRequest>(body)?.command else {
                 continue;

@@ -263,3 +263,23 @@ async fn a_connection_is_cut_at_a_byte_and_the_next_one_is_whole() {
         assert!(after == before || after == before + 1);
     }
 }
+
+#[tokio::test]
+async fn a_stream_whose_requests_have_ended_still_watches() {
+    let server = Server::in_memory(Options::default());
+    let client = piped(&server).await;
+    let request = Request::post(format!("http://embedded{}", crate::service::WATCH)).body(()).unwrap();
+    let (response, mut stream) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
+    // A creation of a watch of `key` from now on, in bytes.
+    let create = b"\0\0\0\0\x07\x0a\x05\x0a\x03key";
+    stream.send_data(Bytes::from_static(create), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert!(body.data().await.is_some(), "it is created");
+    ask(&client, PUT, &put()).await.unwrap().unwrap();
+    assert!(body.data().await.unwrap().is_ok(), "an event comes");
+    assert_eq!(server.watch_count(), 1);
+    drop((body, stream));
+    while server.watch_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -174,25 +174,27 @@ fn what_is_compacted_cancels_the_watch() {
 }
 
 #[test]
-fn what_was_compacted_is_in_the_way_until_it_is_canceled_too() {
+fn a_compacted_watch_keeps_its_id_until_the_client_cancels_it_too() {
     let mut scene = Scene::new();
-    scene.put("k", "1");
-    scene.store.compact(2).unwrap();
+    for value in ["1", "2", "3"] {
+        scene.put("k", value);
+    }
+    scene.store.compact(3).unwrap();
     let past = WatchCreate {
-        start_revision: 1,
-        watch_id: 5,
+        start_revision: 2,
+        watch_id: 7,
         ..on("k")
     };
     scene.create(&past);
     scene.tick();
-    assert_eq!(scene.sent()[0].compact_revision, 2);
-    scene.watches.progress(scene.stream, 2);
-    assert!(scene.sent().is_empty(), "it is not up to date");
-    assert!(scene.create(&past).canceled, "its id is taken");
-    assert_eq!(scene.watches.count(), 1);
-    scene.watches.cancel(scene.stream, 5, 2);
-    assert!(scene.sent()[0].canceled);
-    assert_eq!(scene.watches.count(), 0);
+    assert_eq!(scene.sent()[0].compact_revision, 3);
+    scene.tick();
+    scene.put("k", "4");
+    scene.watches.progress(scene.stream, 5);
+    assert!(scene.sent().is_empty(), "it is over, and no progress is told");
+    assert!(scene.create(&past).cancel_reason.contains("duplicate watch ID"));
+    scene.watches.cancel(scene.stream, 7, 5);
+    assert_eq!((scene.sent()[0].watch_id, scene.create(&past).watch_id), (7, 7));
 }
 
 #[test]
@@ -217,6 +219,29 @@ fn filters_and_previous_values() {
     let deletion = &sent[1].events[0];
     assert_eq!(deletion.prev_kv.as_ref().unwrap().value, "1");
     assert_eq!(deletion.kv.as_ref().unwrap().mod_revision, 3);
+}
+
+#[test]
+fn what_one_revision_deletes_and_creates_again_has_no_previous_value() {
+    let mut scene = Scene::new();
+    scene.put("k", "1");
+    let all = WatchCreate {
+        prev_kv: true,
+        ..on("k")
+    };
+    scene.create(&all);
+    scene.write(|write| {
+        write.delete_key(&"k".into());
+        let again = PutRequest {
+            key: "k".into(),
+            value: "2".into(),
+            ..PutRequest::default()
+        };
+        write.put(&again, &|_| true).unwrap();
+    });
+    let events = scene.sent().remove(0).events;
+    let previous: Vec<_> = events.iter().map(|event| event.prev_kv.is_some()).collect();
+    assert_eq!(previous, [true, false]);
 }
 
 #[test]
