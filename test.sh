@@ -46,7 +46,7 @@ main() {
     step "fuzz targets compile" check_fuzz
     step "build without default features" cargo build --locked -p tenure --no-default-features
     if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]]; then
-        step "build for musl" cargo build --locked -p tenure --target "$MUSL"
+        step "build for musl" cargo build --locked -p tenure --no-default-features --target "$MUSL"
     else
         note "-" "build for musl" "did not run: rustup target add $MUSL"
     fi

@@ -34,6 +34,13 @@ pub struct Config {
     pub(crate) connection_window_bytes: u32,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
+    pub(crate) connections_max: usize,
+    pub(crate) streams_full: usize,
+    pub(crate) silence: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) hedge_after: Option<Duration>,
+    pub(crate) sync_interval: Option<Duration>,
 }
 
 impl Default for Config {
@@ -57,6 +64,23 @@ impl Default for Config {
             connection_window_bytes: 4 << 20,
             #[cfg(feature = "tls")]
             tls: Tls::new(),
+            // The task of one connection serves some ten thousand calls a second on
+            // one core; a few of them fill a server.
+            connections_max: 4,
+            // A connection is busy, not just shared, from about there on.
+            streams_full: 128,
+            // Longer than a slow commit or a pause of the garbage collection, and
+            // well below the second that an election takes at least.
+            silence: Duration::from_millis(300),
+            // Twice what the server bears, and less than what a NAT forgets in.
+            ping_interval: Some(Duration::from_secs(10)),
+            // A server answers pings beside its work. What takes this long is
+            // longer than any pause, and calls there fail before their deadline.
+            ping_timeout: Duration::from_secs(3),
+            // A second question for every slow read would be load when it hurts most.
+            hedge_after: None,
+            // The endpoints are the caller's to know.
+            sync_interval: None,
         }
     }
 }
@@ -135,6 +159,59 @@ impl Config {
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Config {
         self.tls = tls;
+        self
+    }
+
+    /// How many connections for calls there may be to one endpoint; one for leases,
+    /// watches and locks comes on top once there are both. At least one.
+    /// Default: 4.
+    pub fn connections_max(mut self, connections: usize) -> Config {
+        self.connections_max = connections;
+        self
+    }
+
+    /// How many calls in flight make a connection full, so that another one is
+    /// dialled beside it. Default: 128.
+    pub fn streams_full(mut self, streams: usize) -> Config {
+        self.streams_full = streams;
+        self
+    }
+
+    /// How long the calls on a connection may wait without a sign of the member
+    /// until others are asked first, and reads that wait there are asked of another
+    /// one too. It costs the member its turn and nothing else. Default: 300 ms.
+    pub fn silence(mut self, silence: Duration) -> Config {
+        self.silence = silence;
+        self
+    }
+
+    /// The time between HTTP/2 pings while anything is open, or `None` for no pings
+    /// at all. A silent member is pinged sooner. Servers bear one in five seconds:
+    /// none is sent within 5.5 seconds of another. Default: 10 seconds.
+    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
+        self.ping_interval = interval.into();
+        self
+    }
+
+    /// How long the answer to a ping may take. Then the connection is given up,
+    /// with all that is open on it. Default: 3 seconds.
+    pub fn ping_timeout(mut self, timeout: Duration) -> Config {
+        self.ping_timeout = timeout;
+        self
+    }
+
+    /// After what time a read that is not answered is asked of another member in
+    /// addition; the first answer counts. Default: never, but for members that are
+    /// [silent](Config::silence).
+    pub fn hedge_after(mut self, after: impl Into<Option<Duration>>) -> Config {
+        self.hedge_after = after.into();
+        self
+    }
+
+    /// How often the endpoints are renewed from the cluster's list of members, as
+    /// [`Endpoints::sync`](crate::client::Endpoints::sync) does. Default: never.
+    pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
+        self.sync_interval = interval.into();
         self
     }
 }

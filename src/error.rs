@@ -213,6 +213,12 @@ impl Error {
         self
     }
 
+    /// What is known of the request's fate by more than this failure.
+    pub(crate) fn with_delivery(mut self, delivery: Delivery) -> Error {
+        self.0.delivery = delivery;
+        self
+    }
+
     /// Says which call this was and where it went.
     pub(crate) fn with_call(mut self, method: &'static str, endpoint: Option<Arc<str>>) -> Error {
         self.0.method = Some(method);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Call, Client, Route};
+use crate::core::pool::Class;
 use crate::net::call::CallOptions;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::pb::etcdserverpb::{
@@ -86,6 +87,13 @@ macro_rules! awaited {
                 self.options.route = Some(route.clone());
                 self
             }
+
+            /// Sends the call beside leases, watches and locks, and not behind bulk
+            /// transfers: for what is small and urgent.
+            pub fn control(mut self) -> Self {
+                self.options.class = Class::Control;
+                self
+            }
         }
 
         impl IntoFuture for $builder {
@@ -99,6 +107,22 @@ macro_rules! awaited {
     };
 }
 pub(super) use awaited;
+
+/// For what writes.
+macro_rules! idempotent {
+    ($builder:ty) => {
+        impl $builder {
+            /// Says that doing it twice is as good as doing it once, so that it is sent
+            /// again where the first attempt may have been applied. That is for the
+            /// caller to know: somebody else may have written in between.
+            pub fn idempotent(mut self) -> Self {
+                self.options.idempotent = true;
+                self
+            }
+        }
+    };
+}
+pub(super) use idempotent;
 
 /// A read of one key or of a range. Linearizable unless it says otherwise.
 #[derive(Clone, Debug)]
@@ -239,6 +263,7 @@ impl<C> Put<C> {
 }
 
 awaited!(Put<&Client>, method::kv::PUT, PutResponse);
+idempotent!(Put<&Client>);
 
 /// A deletion of one key or of a range.
 #[derive(Clone, Debug)]
@@ -271,6 +296,7 @@ impl<C> Delete<C> {
 }
 
 awaited!(Delete<&Client>, method::kv::DELETE_RANGE, DeleteRangeResponse);
+idempotent!(Delete<&Client>);
 
 /// A compaction of the history.
 #[derive(Clone, Debug)]
@@ -290,3 +316,4 @@ impl Compact<'_> {
 }
 
 awaited!(Compact<'_>, method::kv::COMPACT, CompactionResponse);
+idempotent!(Compact<'_>);

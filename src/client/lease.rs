@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::kv::awaited;
+use super::kv::{awaited, idempotent};
 use super::{Call, Client, Route};
 use crate::core::lease::{LeaseEnd, valid_until};
+use crate::core::pool::Class;
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::net::call::{CallOptions, named};
@@ -94,7 +95,7 @@ impl Client {
         LeaseGrant {
             client: self,
             request,
-            options: CallOptions::default(),
+            options: CallOptions::control(),
         }
     }
 
@@ -107,7 +108,7 @@ impl Client {
         LeaseRevoke {
             client: self,
             request: LeaseRevokeRequest { id: id.0 },
-            options: CallOptions::default(),
+            options: CallOptions::control(),
         }
     }
 
@@ -134,7 +135,7 @@ impl Client {
         LeaseTimeToLive {
             client: self,
             request,
-            options: CallOptions::default(),
+            options: CallOptions::control(),
         }
     }
 
@@ -143,7 +144,7 @@ impl Client {
         LeaseLeases {
             client: self,
             request: LeaseLeasesRequest {},
-            options: CallOptions::default(),
+            options: CallOptions::control(),
         }
     }
 
@@ -191,6 +192,8 @@ impl LeaseGrant<'_> {
         self
     }
 }
+
+idempotent!(LeaseGrant<'_>);
 
 /// By hand, since a TTL of zero is refused: a server would grant its minimum.
 impl IntoFuture for LeaseGrant<'_> {
@@ -277,6 +280,7 @@ pub struct LeaseRevoke<'a> {
 }
 
 awaited!(LeaseRevoke<'_>, method::LEASE_REVOKE, LeaseRevokeResponse);
+idempotent!(LeaseRevoke<'_>);
 
 /// A question to await, as [`Client::lease_time_to_live`] makes it.
 #[derive(Clone, Debug)]
@@ -416,7 +420,7 @@ impl Lease {
     pub async fn revoke(&self) -> Result<(), Error> {
         self.keeper.give_up(&self.state, LeaseEnd::Revoked);
         let request = LeaseRevokeRequest { id: self.id().0 };
-        let options = CallOptions::default();
+        let options = CallOptions::control();
         let revoked: Result<LeaseRevokeResponse, Error> =
             self.keeper.channel().unary(&method::LEASE_REVOKE, &request, options).await;
         match revoked {

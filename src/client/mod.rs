@@ -4,6 +4,7 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+mod endpoints;
 mod kv;
 mod lease;
 mod txn;
@@ -18,6 +19,7 @@ pub use crate::net::call::Call;
 pub use crate::net::connection::Route;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
+pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use txn::{Comparand, Compare, Op, Txn};
@@ -58,7 +60,7 @@ struct Inner {
 impl Client {
     /// Connects to a cluster with the default [`Config`].
     ///
-    /// Calls go to the first endpoint that is up, and to another when it is lost.
+    /// Calls go round over the endpoints that are well. One that lives is enough.
     /// Must be called on a tokio runtime with IO and time enabled.
     ///
     /// # Errors
@@ -110,6 +112,9 @@ impl Client {
         let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
         let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
         channel.connected().await?;
+        if let Some(interval) = channel.config().sync_interval {
+            channel.sync_at(interval, chance());
+        }
         let leases_kept = LeaseKeeper::new(channel.clone(), chance());
         let watches = WatchStream::new(channel.clone(), chance());
         let inner = Inner {

@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 
-use super::kv::awaited;
+use super::kv::{awaited, idempotent};
 use super::{Call, Client, Delete, Get, Put, Route};
+use crate::core::pool::Class;
 use crate::net::call::CallOptions;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::etcdserverpb::request_op::Request;
@@ -81,6 +82,7 @@ impl<C> Txn<C> {
 }
 
 awaited!(Txn<&Client>, method::kv::TXN, TxnResponse);
+idempotent!(Txn<&Client>);
 
 /// An operation of a transaction.
 #[derive(Clone, Debug)]

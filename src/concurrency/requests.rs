@@ -21,6 +21,7 @@ pub(super) fn register<'a>(
 ) -> Txn<&'a Client> {
     client
         .txn()
+        .control()
         .when(Compare::create_revision(place.key.clone()).equal(Revision::ZERO))
         .when(Compare::mod_revision(place.gate.clone()).equal(gate))
         .then(Op::put(place.key.clone(), value.clone()).lease(place.lease))
@@ -90,6 +91,7 @@ pub(super) fn release<'a>(
 ) -> Txn<&'a Client> {
     let txn = client
         .txn()
+        .control()
         .when(Compare::create_revision(place.key.clone()).equal(created))
         .then(Op::delete(place.key.clone()));
     if close_gate {
@@ -111,6 +113,7 @@ pub(super) fn unreleased(answer: &TxnResponse, close_gate: bool) -> Result<Optio
 pub(super) fn withdraw<'a>(client: &'a Client, place: &Place, gate: Revision) -> Txn<&'a Client> {
     client
         .txn()
+        .control()
         .when(Compare::mod_revision(place.gate.clone()).equal(gate))
         .then(Op::delete(place.key.clone()))
         .then(close(place))

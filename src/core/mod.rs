@@ -10,6 +10,9 @@ pub mod backoff;
 pub mod jitter;
 pub mod lease;
 pub mod lock;
+pub mod ping;
+pub mod pool;
+pub mod retry;
 pub mod time;
 pub mod watch;
 

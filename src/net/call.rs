@@ -1,12 +1,16 @@
 //! One unary call: a future by name, so that it needs no box, no task and no
 //! queue. It waits for a connection, sends, and reads the one answer, all under
-//! one deadline.
+//! one deadline. What fails is sent again where `core::retry` says so.
 //!
 //! ```text
-//!   Refused ---------------------------.
-//!   Waiting --route--> Sent --answer--> Done
-//!      '-----deadline----+--------------^
+//!   Refused ------------------------------------.
+//!   Waiting --route--> Sent ----answer---------> Done
+//!      ^ '-----deadline--+-----------------------^
+//!      '----- Paused <---'  failed, to be sent again
 //! ```
+//!
+//! A read that its member does not answer is asked elsewhere in addition, when that
+//! member falls silent or after a time of the caller's choice.
 //!
 //! Dropped in `Sent`, it resets its stream: the last handle to an h2 stream does.
 
@@ -18,26 +22,37 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use http::{HeaderMap, Method as Verb, Request, Version};
 use pin_project_lite::pin_project;
 
-use super::channel::{Channel, Waiter};
+use super::attempt::{Plan, State};
+use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::connection::Route;
-use super::endpoint::Endpoint;
-use super::response::Response;
-use crate::core::time::Instant;
+use crate::core::pool::Class;
 use crate::error::{Code, Delivery, Error, Origin};
-use crate::wire::{self, Method, Status};
+use crate::wire::{self, Body, Method};
 
 /// What one call asks for beyond the client's configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) route: Option<Route>,
+    /// A second time changes nothing, the caller says.
+    pub(crate) idempotent: bool,
+    pub(crate) class: Class,
+}
+
+impl CallOptions {
+    /// For calls that are small, and that somebody's lease hangs on.
+    pub(crate) fn control() -> CallOptions {
+        CallOptions {
+            class: Class::Control,
+            ..CallOptions::default()
+        }
+    }
 }
 
 pin_project! {
@@ -48,34 +63,12 @@ pin_project! {
     /// Dropping it resets its stream. A write may have been applied by then.
     #[must_use = "a call is sent only once it is awaited"]
     pub struct Call<R> {
-        channel: Channel,
-        method: &'static Method,
+        plan: Plan,
         state: State,
         #[pin]
         timer: Timer,
         answer: PhantomData<fn() -> R>,
     }
-}
-
-enum State {
-    Refused(Error),
-    Waiting(Waiting),
-    Sent(Sent),
-    Done,
-}
-
-struct Waiting {
-    request: Bytes,
-    /// The connection that the caller wants; any where it is `None`.
-    route: Option<Route>,
-    waiter: Option<Waiter>,
-}
-
-struct Sent {
-    generation: u64,
-    endpoint: Arc<Endpoint>,
-    response: Response,
-    answer: Option<Bytes>,
 }
 
 impl Channel {
@@ -85,36 +78,38 @@ impl Channel {
         M: prost::Message,
     {
         let timeout = options.timeout.unwrap_or(self.config().call_timeout);
-        let state = match wire::encode(request, self.config().request_bytes_max) {
-            Ok(request) => State::Waiting(Waiting {
-                request,
-                route: options.route,
-                waiter: None,
-            }),
-            Err(status) => State::Refused(Error::new(
-                status.code,
-                Origin::Caller,
-                Delivery::NotSent,
-                status.message,
-            )),
+        let (request, state) = match wire::encode(request, self.config().request_bytes_max) {
+            Ok(request) => (Some(request), State::Waiting(None)),
+            Err(status) => {
+                let error = Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message);
+                (None, State::Refused(error))
+            }
         };
-        let timer = Timer::new(clock::now() + timeout);
-        Call {
+        let deadline = clock::now() + timeout;
+        let plan = Plan {
             channel: self.clone(),
             method,
+            request,
+            options,
+            deadline,
+            attempts: 0,
+            failed: None,
+        };
+        Call {
+            plan,
             state,
-            timer,
+            timer: Timer::new(deadline),
             answer: PhantomData,
         }
     }
 
     /// Opens a stream of `method` on a connection.
-    pub(crate) fn open(
+    pub(super) fn open(
         &self,
         route: &mut Route,
         method: &'static Method,
         headers: HeaderMap,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), Error> {
+    ) -> Result<(ResponseFuture, SendStream<Body>), Error> {
         let uri = route.endpoint.uri(method.path_and_query()).map_err(|error| {
             let message = "the call has no valid URI";
             Error::new(Code::Internal, Origin::Library, Delivery::NotSent, message).with_source(error)
@@ -144,140 +139,38 @@ impl<R: wire::Response> Future for Call<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Error>> {
         let mut this = self.project();
-        let deadline = this.timer.deadline();
-        let answer = match this.state.poll_answer(this.channel, this.method, deadline, cx) {
+        let (plan, state) = (this.plan, this.state);
+        let answer = loop {
+            let failure = match plan.poll(state, cx) {
+                Poll::Ready(Ok(answer)) => break Ok(answer),
+                Poll::Ready(Err(failure)) => failure,
+                Poll::Pending => {
+                    let at = state.timeout().map_or(plan.deadline, |at| at.min(plan.deadline));
+                    if at != this.timer.deadline() {
+                        this.timer.as_mut().reset(at);
+                    }
+                    ready!(this.timer.as_mut().poll(cx));
+                    if clock::now() >= plan.deadline {
+                        break Err(plan.timed_out(state));
+                    }
+                    plan.handle_timeout(state);
+                    continue;
+                }
+            };
             // A server that knows the deadline cancels the stream just when it is over.
-            Poll::Ready(Err(error)) if is_cancel(&error) && this.timer.is_over() => {
-                Err(this.state.timed_out(this.channel).with_source(error))
+            if is_cancel(&failure) && clock::now() >= plan.deadline {
+                break Err(plan.timed_out(state).with_source(failure));
             }
-            Poll::Ready(answer) => answer,
-            Poll::Pending => {
-                ready!(this.timer.as_mut().poll(cx));
-                Err(this.state.timed_out(this.channel))
+            match plan.fail(state, failure) {
+                Ok(next) => *state = next,
+                Err(error) => break Err(error),
             }
         };
         let answer = answer.and_then(|message| wire::decode(message).map_err(Error::status));
-        let endpoint = this.state.endpoint();
-        let attempts = matches!(this.state, State::Sent(_)).into();
+        let answer = answer.map_err(|error| plan.name(error, state));
         // What is left of the call goes now, so that its stream is reset now.
-        *this.state = State::Done;
-        Poll::Ready(answer.map_err(|error| named(error, this.method, endpoint).with_attempts(attempts)))
-    }
-}
-
-impl State {
-    fn poll_answer(
-        &mut self,
-        channel: &Channel,
-        method: &'static Method,
-        deadline: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Bytes, Error>> {
-        loop {
-            match self {
-                State::Sent(sent) => return sent.poll_answer(cx),
-                State::Waiting(waiting) => {
-                    let sent = ready!(waiting.poll_send(channel, method, deadline, cx))?;
-                    *self = State::Sent(sent);
-                }
-                State::Refused(_) => {
-                    let State::Refused(error) = std::mem::replace(self, State::Done) else {
-                        continue;
-                    };
-                    return Poll::Ready(Err(error));
-                }
-                State::Done => {
-                    return Poll::Ready(Err(Error::invalid("the call was awaited again after its end")));
-                }
-            }
-        }
-    }
-
-    fn timed_out(&self, channel: &Channel) -> Error {
-        let (delivery, message) = match self {
-            State::Sent(sent) => {
-                channel.suspect(sent.generation);
-                (Delivery::Unknown, "no answer before the deadline")
-            }
-            _ => (Delivery::NotSent, "no connection before the deadline"),
-        };
-        let error = Error::new(Code::DeadlineExceeded, Origin::Library, delivery, message);
-        match self {
-            State::Waiting(_) => error.with_source(channel.unreachable()),
-            _ => error,
-        }
-    }
-
-    fn endpoint(&self) -> Option<Arc<str>> {
-        match self {
-            State::Sent(sent) => Some(sent.endpoint.shared_name()),
-            State::Waiting(Waiting {
-                route: Some(route), ..
-            }) => Some(route.endpoint.shared_name()),
-            _ => None,
-        }
-    }
-}
-
-impl Waiting {
-    fn poll_send(
-        &mut self,
-        channel: &Channel,
-        method: &'static Method,
-        deadline: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Sent, Error>> {
-        let config = channel.config();
-        loop {
-            let mut route = match &self.route {
-                Some(route) => route.clone(),
-                None => ready!(channel.poll_route(cx, &mut self.waiter))?,
-            };
-            let left = deadline.saturating_since(clock::now());
-            if left.is_zero() {
-                // Too late to be sent: the caller's timer says so.
-                return Poll::Pending;
-            }
-            let headers = channel.calls().headers(config.send_timeout_header.then_some(left));
-            match channel.open(&mut route, method, headers) {
-                Ok((response, mut stream)) => {
-                    // Beyond the server's window h2 keeps the request, which the caller kept until now.
-                    let sent = stream.send_data(std::mem::take(&mut self.request), true);
-                    let response = Response::new(response, config.response_bytes_max);
-                    let sent = sent.map(|()| Sent {
-                        generation: route.generation,
-                        endpoint: route.endpoint,
-                        response,
-                        answer: None,
-                    });
-                    return Poll::Ready(sent.map_err(Error::transport));
-                }
-                Err(error) if self.route.is_some() => return Poll::Ready(Err(error)),
-                // The connection ended and its task has not said so yet: take another.
-                Err(error) => channel.lost(&route, error),
-            }
-        }
-    }
-}
-
-impl Sent {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
-        loop {
-            match ready!(self.response.poll_message(cx)) {
-                Ok(Some(message)) if self.answer.is_none() => self.answer = Some(message),
-                Ok(Some(_)) => {
-                    return Poll::Ready(Err(Error::status(Status::broken(
-                        "a unary call was answered twice",
-                    ))));
-                }
-                Ok(None) => {
-                    let answer = self.answer.take();
-                    let none = || Error::status(Status::broken("a unary call succeeded without an answer"));
-                    return Poll::Ready(answer.ok_or_else(none));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        *state = State::Done;
+        Poll::Ready(answer)
     }
 }
 
@@ -297,6 +190,6 @@ pub(crate) fn named(error: Error, method: &'static Method, endpoint: Option<Arc<
 
 impl<R> fmt::Debug for Call<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("method", &self.method.path).finish_non_exhaustive()
+        f.debug_struct("Call").field("method", &self.plan.method.path).finish_non_exhaustive()
     }
 }

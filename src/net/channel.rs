@@ -1,113 +1,49 @@
-//! The way to the cluster: one connection for each endpoint, and the choice of
-//! the one that a call goes to. It stays with one endpoint while that is up.
+//! The way to the cluster: which connection a call goes to, and which endpoints
+//! there are. What is behind it is in `net/pool`.
 //!
 //! A call that finds no connection waits here until there is one, or until its
 //! deadline.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-
-use super::connection::{self, Report, Route};
+use super::clock;
+use super::connection::Route;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
+use super::pool::{Listed, Seat, Shared, State, Waiter};
+use super::pulse::Kind;
 use crate::config::Config;
-use crate::core::backoff::Backoff;
+use crate::core::pool::Want;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::Metadata;
-
-/// A server that restarts is back soon; one that is gone is asked now and then.
-const DIAL_WAIT_FIRST: Duration = Duration::from_millis(20);
-const DIAL_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A cheap clone; the connections end with the last one, and with the last call.
 #[derive(Clone)]
 pub(crate) struct Channel {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    config: Config,
-    calls: Metadata,
-    streams: Metadata,
-    state: Mutex<State>,
-}
-
-struct State {
-    links: Vec<Link>,
-    /// The link that calls go to while it is up.
-    favourite: usize,
-    /// Counts connections, so that a late report cannot take down a newer one.
-    generations: u64,
-    /// Who waits for a connection; woken all at once when one is up or a dial failed.
-    waiters: BTreeMap<u64, Waker>,
-    /// Numbers the waiters.
-    waited: u64,
-}
-
-struct Link {
-    endpoint: Arc<Endpoint>,
-    status: LinkStatus,
-    /// The connection's task. It has no business without the link: not to dial, nor
-    /// to wait for a peer that reads nothing.
-    task: Option<AbortHandle>,
-}
-
-enum LinkStatus {
-    Connecting,
-    Up(Route, Arc<Notify>),
-    Down(Arc<Error>),
-    /// Nobody dials any more.
-    Gone(Arc<Error>),
+/// Where a call is to go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    /// Wherever the pool says.
+    Any(Want),
+    /// Over this connection.
+    Only(&'a Route),
 }
 
 impl Channel {
     /// Begins to connect to every endpoint. Must be called on a tokio runtime.
     pub(crate) fn new(endpoints: Vec<Endpoint>, dial: Arc<dyn Dial>, config: Config, seed: u64) -> Channel {
-        let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
-        let link = |endpoint: &Arc<Endpoint>| Link {
-            endpoint: endpoint.clone(),
-            status: LinkStatus::Connecting,
-            task: None,
+        let channel = Channel {
+            shared: Shared::new(dial, config, seed),
         };
-        let state = State {
-            links: endpoints.iter().map(link).collect(),
-            favourite: 0,
-            generations: 0,
-            waiters: BTreeMap::new(),
-            waited: 0,
-        };
-        let mut calls = Metadata::new();
-        // A member without a leader still serves serializable reads, and says
-        // itself when it cannot serve others.
-        calls.set_require_leader(false);
-        calls.set_client_api_version(false);
-        let mut streams = Metadata::new();
-        streams.set_require_leader(config.require_leader);
-        let shared = Arc::new(Shared {
-            calls,
-            streams,
-            state: Mutex::new(state),
-            config,
-        });
-        for (index, endpoint) in endpoints.into_iter().enumerate() {
-            let backoff = Backoff::new(DIAL_WAIT_FIRST, DIAL_WAIT_MAX, seed ^ index as u64);
-            let report = Reporter {
-                shared: Arc::downgrade(&shared),
-                index,
-            };
-            let config = shared.config.clone();
-            let task = tokio::spawn(connection::keep(endpoint, dial.clone(), config, backoff, report));
-            shared.lock().links[index].task = Some(task.abort_handle());
-        }
-        Channel { shared }
+        channel
+            .shared
+            .change(|state| endpoints.into_iter().for_each(|endpoint| state.add(endpoint)));
+        channel
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -124,6 +60,51 @@ impl Channel {
         &self.shared.streams
     }
 
+    /// The addresses of the endpoints.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<str>> {
+        self.shared.lock().listed.iter().map(|listed| listed.endpoint.shared_name()).collect()
+    }
+
+    /// Adds an endpoint, unless it is there.
+    pub(crate) fn add_endpoint(&self, endpoint: Endpoint) {
+        self.shared.change(|state| state.add(endpoint));
+    }
+
+    /// Removes an endpoint; whether it was there. What is open on it has some seconds.
+    ///
+    /// # Errors
+    ///
+    /// It is the last one.
+    pub(crate) fn remove_endpoint(&self, endpoint: &Endpoint) -> Result<bool, Error> {
+        self.shared.change(|state| {
+            let is_this = |listed: &Listed| *listed.endpoint == *endpoint;
+            match state.listed.iter().any(is_this) {
+                true if state.listed.len() == 1 => Err(Error::invalid("the last endpoint cannot be removed")),
+                true => {
+                    state.retain(|listed| !is_this(listed));
+                    Ok(true)
+                }
+                false => Ok(false),
+            }
+        })
+    }
+
+    /// Has these endpoints from now on. Those that stay keep their connections.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), Error> {
+        if endpoints.is_empty() {
+            return Err(Error::invalid("no endpoint was given"));
+        }
+        self.shared.change(|state| {
+            state.retain(|listed| endpoints.contains(&listed.endpoint));
+            endpoints.into_iter().for_each(|endpoint| state.add(endpoint));
+        });
+        Ok(())
+    }
+
     /// Waits until one endpoint is connected, or none can be for the moment.
     ///
     /// # Errors
@@ -131,218 +112,181 @@ impl Channel {
     /// The last failure to connect, once every endpoint has failed.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
         let mut waiter = None;
-        std::future::poll_fn(|cx| match self.poll_route(cx, &mut waiter) {
-            Poll::Ready(route) => Poll::Ready(route.map(drop)),
-            Poll::Pending if self.all_down() => Poll::Ready(Err(self.unreachable())),
-            Poll::Pending => Poll::Pending,
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            let is_open = state.is_open();
+            if !is_open && (state.is_gone || state.listed.iter().all(|listed| listed.error.is_some())) {
+                drop(state);
+                return Poll::Ready(Err(self.unreachable()));
+            }
+            if is_open {
+                return Poll::Ready(Ok(()));
+            }
+            Waiter::wait(&mut waiter, &self.shared, &mut state, true, cx.waker());
+            Poll::Pending
         })
         .await
     }
 
-    /// A live connection; the task is woken when there may be one. `waiter` is the
-    /// caller's place among those who wait: it is given up when it is dropped.
+    /// A live connection with a free stream; the task is woken when there may be
+    /// one. `waiter` is the caller's place among those who wait: it is given up when
+    /// it is dropped.
     ///
     /// # Errors
     ///
-    /// There will be none: the runtime that the client was made on is gone.
-    pub(crate) fn poll_route(
+    /// There will be none: the runtime that the client was made on is gone, or the
+    /// one connection that is asked for is.
+    pub(super) fn poll_route(
         &self,
+        target: Target<'_>,
+        kind: Kind,
         cx: &mut Context<'_>,
         waiter: &mut Option<Waiter>,
-    ) -> Poll<Result<Route, Error>> {
-        let mut state = self.lock();
-        if let Some(route) = state.pick() {
-            drop(state);
-            *waiter = None;
-            return Poll::Ready(Ok(route));
-        }
-        if state.links.iter().all(|link| matches!(link.status, LinkStatus::Gone(_))) {
-            drop(state);
-            return Poll::Ready(Err(self.unreachable()));
-        }
-        let id = match waiter {
-            Some(waiter) => waiter.id,
-            None => {
-                state.waited += 1;
-                let shared = self.shared.clone();
-                waiter
-                    .insert(Waiter {
-                        shared,
-                        id: state.waited,
-                    })
-                    .id
+    ) -> Poll<Result<(Route, Seat), Error>> {
+        let mut state = self.shared.lock();
+        match self.take_route(&mut state, target, kind) {
+            Ok(Some(taken)) => {
+                self.shared.settle(state);
+                *waiter = None;
+                return Poll::Ready(Ok(taken));
             }
-        };
-        state.waiters.insert(id, cx.waker().clone());
+            Ok(None) if state.is_gone => {
+                drop(state);
+                return Poll::Ready(Err(self.unreachable()));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                drop(state);
+                return Poll::Ready(Err(error));
+            }
+        }
+        let is_pinned = matches!(target, Target::Only(_));
+        Waiter::wait(waiter, &self.shared, &mut state, is_pinned, cx.waker());
+        self.shared.settle(state);
         Poll::Pending
+    }
+
+    /// Another way for a call that waits on `route` for too long, if there is one.
+    pub(super) fn detour(&self, route: &Route, want: Want) -> Option<(Route, Seat)> {
+        let want = Want {
+            avoid: Some(route.endpoint_id),
+            ..want
+        };
+        let mut state = self.shared.lock();
+        let taken = self.take_route(&mut state, Target::Any(want), Kind::Call);
+        self.shared.settle(state);
+        // The lock is taken again where it is dropped.
+        taken.ok()?.filter(|(other, _)| other.endpoint_id != route.endpoint_id)
+    }
+
+    /// Whether the member behind this connection is in doubt, and another is not more so.
+    pub(super) fn is_outranked(&self, route: &Route) -> bool {
+        self.shared.lock().pool.is_outranked(clock::now(), route.id)
     }
 
     /// A call found that this connection takes no more requests: it went away
     /// gracefully, has no stream numbers left, or its task has yet to say that it
     /// is lost. The endpoint is dialled anew.
-    pub(crate) fn lost(&self, route: &Route, error: Error) {
-        let mut state = self.lock();
-        let is_this = |link: &&mut Link| link.is_up(route.generation);
-        if let Some(link) = state.links.iter_mut().find(is_this) {
-            let down = LinkStatus::Down(Arc::new(error));
-            if let LinkStatus::Up(_, retired) = std::mem::replace(&mut link.status, down) {
-                retired.notify_one();
-            }
-        }
+    pub(super) fn lost(&self, route: &Route) {
+        self.shared.change(|state| state.pool.handle_goaway(clock::now(), route.id));
     }
 
     /// The member behind this connection was silent for too long. Others are asked
-    /// first from now on, where there are any.
-    pub(crate) fn suspect(&self, generation: u64) {
-        let mut state = self.lock();
-        let favourite = state.favourite;
-        if state.links[favourite].is_up(generation) {
-            state.favourite = (favourite + 1) % state.links.len();
-        }
+    /// first for a while, where there are any.
+    pub(crate) fn suspect(&self, route: &Route) {
+        self.shared.change(|state| state.doubt(route.id));
     }
 
     /// Why no connection can be had, with the last cause.
     pub(crate) fn unreachable(&self) -> Error {
-        let error = Error::new(
-            Code::Unavailable,
-            Origin::Transport,
-            Delivery::NotSent,
-            "no endpoint is connected",
-        );
-        let state = self.lock();
-        let cause = state.links.iter().find_map(|link| match &link.status {
-            LinkStatus::Down(cause) | LinkStatus::Gone(cause) => Some((link, cause)),
-            _ => None,
-        });
+        let state = self.shared.lock();
+        let (origin, message) = match state.is_gone {
+            false => (Origin::Transport, "no endpoint is connected"),
+            true => (Origin::Library, "the runtime that the client was made on is gone"),
+        };
+        let error = Error::new(Code::Unavailable, origin, Delivery::NotSent, message);
+        let cause = state.listed.iter().find_map(|listed| Some((listed, listed.error.clone()?)));
         match cause {
-            Some((link, cause)) => {
-                error.with_source(cause.clone()).with_call("connect", Some(link.endpoint.shared_name()))
+            Some((listed, cause)) => {
+                error.with_source(cause).with_call("connect", Some(listed.endpoint.shared_name()))
             }
             None => error,
         }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.lock().links.iter().any(|link| matches!(link.status, LinkStatus::Up(..)))
+        self.shared.lock().is_up()
     }
 
-    fn all_down(&self) -> bool {
-        self.lock()
-            .links
-            .iter()
-            .all(|link| matches!(link.status, LinkStatus::Down(_) | LinkStatus::Gone(_)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.lock()
+    fn take_route(
+        &self,
+        state: &mut State,
+        target: Target<'_>,
+        kind: Kind,
+    ) -> Result<Option<(Route, Seat)>, Error> {
+        let now = clock::now();
+        let route = match target {
+            Target::Any(want) => {
+                let Some((_, connection)) = state.pool.pick(now, want) else {
+                    return Ok(None);
+                };
+                let route = state.route(connection);
+                if route.is_none() {
+                    // Its task is gone and says so in a moment.
+                    state.pool.handle_closed(now, connection);
+                }
+                route
+            }
+            Target::Only(route) => match state.pool.has_room(route.id) {
+                Some(true) => {
+                    state.pool.handle_opened(now, route.id);
+                    Some(route.clone())
+                }
+                Some(false) => None,
+                None => {
+                    let message = "the connection takes no more calls";
+                    return Err(Error::new(
+                        Code::Unavailable,
+                        Origin::Transport,
+                        Delivery::NotSent,
+                        message,
+                    ));
+                }
+            },
+        };
+        Ok(route.map(|route| {
+            let seat = Seat::new(&self.shared, now, &route, kind);
+            (route, seat)
+        }))
     }
 }
 
-/// A place among those who wait for a connection.
-pub(crate) struct Waiter {
-    shared: Arc<Shared>,
-    id: u64,
-}
+impl State {
+    fn add(&mut self, endpoint: Endpoint) {
+        if self.listed.iter().all(|listed| *listed.endpoint != endpoint) {
+            let id = self.pool.handle_added(clock::now());
+            self.listed.push(Listed {
+                id,
+                endpoint: Arc::new(endpoint),
+                error: None,
+            });
+        }
+    }
 
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.shared.lock().waiters.remove(&self.id);
+    fn retain(&mut self, keep: impl Fn(&Listed) -> bool) {
+        let pool = &mut self.pool;
+        self.listed.retain(|listed| {
+            let stays = keep(listed);
+            if !stays {
+                pool.handle_removed(clock::now(), listed.id);
+            }
+            stays
+        });
     }
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
-        f.debug_list().entries(state.links.iter().map(|link| &link.endpoint)).finish()
-    }
-}
-
-impl Shared {
-    /// A panic while this lock was held cannot leave the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn pick(&mut self) -> Option<Route> {
-        let count = self.links.len();
-        let (index, route) = (0..count)
-            .map(|step| (self.favourite + step) % count)
-            .find_map(|index| self.links[index].route().map(|route| (index, route)))?;
-        self.favourite = index;
-        Some(route)
-    }
-}
-
-impl Link {
-    fn route(&self) -> Option<Route> {
-        match &self.status {
-            LinkStatus::Up(route, _) => Some(route.clone()),
-            _ => None,
-        }
-    }
-
-    fn is_up(&self, generation: u64) -> bool {
-        matches!(&self.status, LinkStatus::Up(route, _) if route.generation == generation)
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-/// Carries the news of one connection's task; it does not keep the channel alive.
-struct Reporter {
-    shared: Weak<Shared>,
-    index: usize,
-}
-
-impl Reporter {
-    fn set(&self, status: impl FnOnce(&mut State) -> LinkStatus) -> Option<()> {
-        let shared = self.shared.upgrade()?;
-        let mut state = shared.lock();
-        let status = status(&mut state);
-        state.links[self.index].status = status;
-        let waiters = std::mem::take(&mut state.waiters);
-        drop(state);
-        waiters.into_values().for_each(Waker::wake);
-        Some(())
-    }
-}
-
-/// The connection's task is gone, with its runtime or in a panic of the caller's
-/// [`Dial`]: nobody waits for it in vain.
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        self.set(|_| {
-            let message = "the task of the connection is gone";
-            let error = Error::new(Code::Unavailable, Origin::Library, Delivery::NotSent, message);
-            LinkStatus::Gone(Arc::new(error))
-        });
-    }
-}
-
-impl Report for Reporter {
-    fn up(&self, sender: SendRequest<Bytes>) -> Option<Arc<Notify>> {
-        let retired = Arc::new(Notify::new());
-        self.set(|state| {
-            state.generations += 1;
-            let route = Route {
-                generation: state.generations,
-                endpoint: state.links[self.index].endpoint.clone(),
-                sender,
-            };
-            LinkStatus::Up(route, retired.clone())
-        })?;
-        Some(retired)
-    }
-
-    fn down(&self, error: Error) -> bool {
-        self.set(|_| LinkStatus::Down(Arc::new(error))).is_some()
+        f.debug_list().entries(self.endpoints()).finish()
     }
 }

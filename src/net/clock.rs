@@ -70,10 +70,6 @@ impl Timer {
         self.deadline
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        now() >= self.deadline
-    }
-
     /// Moves the deadline.
     pub(crate) fn reset(self: Pin<&mut Self>, deadline: Instant) {
         let mut this = self.project();

@@ -1,46 +1,69 @@
-//! One HTTP/2 connection: how it is set up, what a call needs of it, and the
-//! task that keeps it alive.
+//! One HTTP/2 connection, from its dial to its end: how it is set up, what a call
+//! needs of it, and the task that runs it.
 //!
 //! ```text
-//!            connect fails
-//!          .---------------.
-//!          v               |
-//!   --> Connecting --> backing off <--.
-//!          |                          |
-//!          '--> up (h2 runs) ---------'
-//!                        connection ends
+//!   dial ──▶ opened ──the peer's settings──▶ up ──goaway, retired──▶ draining ──▶ end
+//!     └─────────┴───── connect timeout ──▶ end ◀── lost, or a ping unanswered ──┘
 //! ```
 //!
-//! The task is h2's own connection task with a loop around it: there is no other
-//! between a call and the socket.
+//! The task is h2's own connection task with the pings beside it: there is no other
+//! between a call and the socket. It ends with the connection; whether there is
+//! another is decided in `core::pool`.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use tokio::sync::Notify;
+use h2::client::{self, SendRequest};
+use h2::{Ping as Payload, PingPong};
 
-use super::clock;
+use super::clock::{self, Timer};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
-use super::handshake::{Connection, open};
+use super::heard::{Heard, Hearing};
+use super::pool::{Reporter, Wishes};
+use super::pulse::Pulse;
 use super::race::{Either, race};
 use crate::config::Config;
-use crate::core::backoff::Backoff;
+use crate::core::ping::{Action, Patience, Ping};
+use crate::core::pool::{ConnectionId, EndpointId};
+use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
+use crate::wire::Body;
 
-/// A connection that lived this long was a good one: the next dial is at once.
-const GOOD_LIFE: Duration = Duration::from_secs(1);
+/// Bounds what HPACK and CONTINUATION floods can cost; etcd's trailers are tiny.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+
+/// How many streams that were reset here h2 remembers, so that what the server
+/// still sends on them is no breach of protocol. Calls that time out together
+/// must not cost the connection.
+const RESET_STREAMS_MAX: usize = 4096;
+
+/// As long as a server may take to answer a call, and longer than a stall.
+const RESET_STREAMS_LIFE: Duration = Duration::from_secs(60);
+
+/// How many answers to streams that h2 has forgotten a connection survives in its
+/// life. h2's own 1,024 end a busy one after some bad days; without a bound, a
+/// server that does not read could have the resets pile up (RUSTSEC-2024-0003).
+const LATE_ANSWERS_MAX: usize = 16 << 10;
+
+/// Until the peer has said how many it takes. What is frozen takes connections, too.
+const STREAMS_BEFORE_HELLO: usize = 0;
+
+const NEVER: Instant = Instant(u64::MAX);
 
 /// A live connection to an endpoint: calls and streams that are given the same
 /// route share it, and so see one member's view of the store.
 #[derive(Clone)]
 pub struct Route {
-    pub(crate) generation: u64,
+    pub(super) id: ConnectionId,
+    pub(super) endpoint_id: EndpointId,
     pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) sender: SendRequest<Bytes>,
+    pub(super) sender: SendRequest<Body>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Route {
@@ -53,64 +76,231 @@ impl Route {
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route")
-            .field("endpoint", &self.endpoint)
-            .field("generation", &self.generation)
-            .finish()
+        f.debug_struct("Route").field("endpoint", &self.endpoint).field("id", &self.id.0).finish()
     }
 }
 
-/// What the task tells of its connection. It ends when nobody listens any more.
-pub(crate) trait Report: Send + 'static {
-    /// Calls can be sent. What it returns is notified when they no longer can,
-    /// although the connection lives; `None` ends the task.
-    fn up(&self, sender: SendRequest<Bytes>) -> Option<Arc<Notify>>;
-    /// Calls can no longer be sent, or not yet; `false` ends the task.
-    fn down(&self, error: Error) -> bool;
-}
-
-/// Dials, runs the connection, reports its end, and dials again after a pause.
-pub(crate) async fn keep(
+/// Dials, runs the connection, and reports what becomes of it.
+pub(super) async fn run(
     endpoint: Arc<Endpoint>,
     dial: Arc<dyn Dial>,
     config: Config,
-    mut backoff: Backoff,
-    report: impl Report,
+    wishes: Arc<Wishes>,
+    report: Reporter,
 ) {
-    loop {
-        let error = match open(&endpoint, &*dial, &config).await {
-            Ok((sender, connection)) => {
-                let born = clock::now();
-                let Some(retired) = report.up(sender) else { return };
-                let end = run(connection, &retired).await;
-                if clock::now().saturating_since(born) >= GOOD_LIFE {
-                    backoff.reset();
-                }
-                end
-            }
-            Err(error) => error,
-        };
-        if !report.down(error.with_call("connect", Some(endpoint.shared_name())).with_attempts(1)) {
-            return;
+    let connecting = async {
+        let mut opened = connect(&endpoint, &*dial, &config).await?;
+        report.opened();
+        hello(&mut opened).await?;
+        Ok(opened)
+    };
+    let connected = match race(
+        connecting,
+        clock::sleep_until(clock::now() + config.connect_timeout),
+    )
+    .await
+    {
+        Either::Left(connected) => connected,
+        Either::Right(()) => {
+            let message = "no connection within the connect timeout";
+            let (code, origin) = (Code::DeadlineExceeded, Origin::Library);
+            Err(Error::new(code, origin, Delivery::NotSent, message))
         }
-        clock::sleep_until(clock::now() + backoff.next_wait()).await;
+    };
+    let end = match connected {
+        Ok(opened) => live(opened, &config, &wishes, &report).await,
+        Err(error) => error,
+    };
+    report.end(end.with_call("connect", Some(endpoint.shared_name())).with_attempts(1));
+}
+
+type Connection = client::Connection<Heard, Body>;
+
+/// A connection whose handshake is written.
+struct Opened {
+    sender: SendRequest<Body>,
+    connection: Connection,
+    hearing: Arc<Hearing>,
+}
+
+async fn connect(endpoint: &Endpoint, dial: &dyn Dial, config: &Config) -> Result<Opened, Error> {
+    let failed = |message| Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message);
+    let io = dial.dial(endpoint).await;
+    let io = io.map_err(|error| failed("cannot connect").with_source(error))?;
+    let (io, hearing) = Heard::new(io);
+    match handshake(config).handshake(io).await {
+        Ok((sender, connection)) => Ok(Opened {
+            sender,
+            connection,
+            hearing,
+        }),
+        Err(error) => Err(failed("HTTP/2 handshake failed").with_source(hearing.cause(error))),
     }
 }
 
-/// Runs the connection until it ends, or takes no more calls. In the latter case
-/// it goes on for what is open on it, and ends with the last of that.
-async fn run(mut connection: Connection, retired: &Notify) -> Error {
-    let end = race(connection.run(), retired.notified()).await;
-    let (message, cause) = match end {
-        Either::Left(cause) => ("connection lost", cause),
-        Either::Right(()) => {
-            tokio::spawn(async move { connection.run().await });
-            ("the connection takes no more calls", None)
-        }
+fn handshake(config: &Config) -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(STREAMS_BEFORE_HELLO)
+        .initial_window_size(config.stream_window_bytes)
+        .initial_connection_window_size(config.connection_window_bytes)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        .reset_stream_duration(RESET_STREAMS_LIFE)
+        .max_local_error_reset_streams(Some(LATE_ANSWERS_MAX));
+    builder
+}
+
+/// Waits for the peer's settings: only a process that runs sends them.
+async fn hello(opened: &mut Opened) -> Result<(), Error> {
+    let connection = &mut opened.connection;
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(end) => Poll::Ready(Err(lost(end, &opened.hearing))),
+        Poll::Pending if connection.max_concurrent_send_streams() == STREAMS_BEFORE_HELLO => Poll::Pending,
+        Poll::Pending => Poll::Ready(Ok(())),
+    })
+    .await
+}
+
+/// Runs the connection until it ends, or is dead. Retired, it goes on for what is
+/// open on it, and ends with the last of that.
+async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &Reporter) -> Error {
+    let Opened {
+        sender,
+        mut connection,
+        hearing,
+    } = opened;
+    let pulse = Arc::new(Pulse::default());
+    let streams_max = connection.max_concurrent_send_streams();
+    let mut live = Live {
+        pings: connection.ping_pong(),
+        connection: Box::pin(connection),
+        hearing,
+        streams_max,
+        pulse: pulse.clone(),
+        ping: Ping::new(clock::now(), patience(config)),
+        timer: Box::pin(Timer::new(NEVER)),
+        armed: NEVER,
+        sender: Some(sender.clone()),
+        report,
     };
-    let error = Error::new(Code::Unavailable, Origin::Transport, Delivery::Unknown, message);
-    match cause {
-        Some(cause) => error.with_source(cause),
-        None => error,
+    report.up(sender, pulse, streams_max);
+    loop {
+        let wish = race(wishes.retired.notified(), wishes.doubted.notified());
+        match race(poll_fn(|cx| live.poll(cx)), wish).await {
+            Either::Left(end) => return end,
+            // h2 closes a connection that nobody can send on once its last stream is over.
+            Either::Right(Either::Left(())) => live.sender = None,
+            Either::Right(Either::Right(())) => live.ping.handle_doubt(clock::now()),
+        }
+    }
+}
+
+fn patience(config: &Config) -> Patience {
+    Patience {
+        silence: config.silence,
+        interval: config.ping_interval,
+        timeout: config.ping_timeout,
+    }
+}
+
+fn lost(end: Result<(), h2::Error>, hearing: &Hearing) -> Error {
+    let error = Error::new(
+        Code::Unavailable,
+        Origin::Transport,
+        Delivery::Unknown,
+        "connection lost",
+    );
+    match end {
+        Ok(()) => error,
+        Err(end) => error.with_source(hearing.cause(end)),
+    }
+}
+
+/// A connection that is up, and its health.
+struct Live<'a> {
+    connection: Pin<Box<Connection>>,
+    hearing: Arc<Hearing>,
+    pings: Option<PingPong>,
+    streams_max: usize,
+    pulse: Arc<Pulse>,
+    ping: Ping,
+    timer: Pin<Box<Timer>>,
+    /// When the timer fires: at the time the machine named, or before it.
+    armed: Instant,
+    /// Tells of a GOAWAY, and of nothing else.
+    sender: Option<SendRequest<Body>>,
+    report: &'a Reporter,
+}
+
+impl Live<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        // Before the health: what lies in the socket unread is no silence.
+        if let Poll::Ready(end) = self.connection.as_mut().poll(cx) {
+            return Poll::Ready(lost(end, &self.hearing));
+        }
+        self.note_settings(cx);
+        let now = clock::now();
+        if let Some(pings) = &mut self.pings {
+            if let Poll::Ready(Ok(_)) = pings.poll_pong(cx) {
+                self.ping.handle_pong(now);
+            }
+        }
+        self.ping.handle_traffic(now, self.pulse.traffic());
+        loop {
+            if let Some(dead) = self.act() {
+                return Poll::Ready(dead);
+            }
+            let at = self.ping.poll_timeout().unwrap_or(NEVER);
+            if at < self.armed {
+                self.armed = at;
+                self.timer.as_mut().reset(at);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // A timer that fires too early is cheaper than one that is moved at every call.
+            self.armed = NEVER;
+            self.timer.as_mut().reset(NEVER);
+            self.ping.handle_traffic(clock::now(), self.pulse.traffic());
+        }
+    }
+
+    fn note_settings(&mut self, cx: &mut Context<'_>) {
+        let streams_max = self.connection.max_concurrent_send_streams();
+        if streams_max != self.streams_max {
+            self.streams_max = streams_max;
+            self.report.streams_max(streams_max);
+        }
+        if let Some(sender) = &mut self.sender {
+            if let Poll::Ready(Err(error)) = sender.poll_ready(cx) {
+                self.sender = None;
+                self.report.goaway(error);
+            }
+        }
+    }
+
+    /// Does what the machine says; the end where it says that this is one.
+    fn act(&mut self) -> Option<Error> {
+        while let Some(action) = self.ping.poll_action() {
+            match action {
+                Action::Ping => {
+                    if let Some(pings) = &mut self.pings {
+                        // It fails only where the connection has, and that says so itself.
+                        let _ = pings.send_ping(Payload::opaque());
+                    }
+                }
+                Action::Silent => self.report.suspect(),
+                Action::Mute => self.report.mute(true),
+                Action::Heard => self.report.mute(false),
+                Action::Dead => {
+                    let message = "the peer answered no ping";
+                    let (code, origin) = (Code::Unavailable, Origin::Transport);
+                    return Some(Error::new(code, origin, Delivery::Unknown, message));
+                }
+            }
+        }
+        None
     }
 }

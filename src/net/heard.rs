@@ -1,6 +1,7 @@
 //! A byte stream that keeps what it died of: of an error of the byte stream h2 has
 //! the kind alone.
 
+use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,9 +44,12 @@ impl Heard {
 }
 
 impl Hearing {
-    /// The first error of the stream, once.
-    pub(crate) fn error(&self) -> Option<io::Error> {
-        self.lock().take()
+    /// What h2's error comes from: the first error of the stream, where there was one.
+    pub(crate) fn cause(&self, error: h2::Error) -> Box<dyn StdError + Send + Sync> {
+        match self.lock().take() {
+            Some(error) => error.into(),
+            None => error.into(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {

@@ -173,7 +173,7 @@ impl LeaseDriver {
                 Action::Open => self.stream = Stream::open(self.channel.clone()),
                 Action::Close => {
                     if let Stream::Open { duplex, .. } = &self.stream {
-                        self.channel.suspect(duplex.route.generation);
+                        self.channel.suspect(&duplex.route);
                     }
                     self.stream = Stream::Down;
                 }

@@ -1,22 +1,25 @@
 //! The IO: connections, calls and streams on them, and the tasks that drive the
 //! machines of `core`. Only here is anything dialled, spawned or slept.
 
+mod attempt;
 pub(crate) mod call;
 pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
-mod handshake;
 mod heard;
 pub(crate) mod host;
 mod lease_driver;
 pub(crate) mod lease_inbox;
 pub(crate) mod lease_keeper;
 pub(crate) mod lease_state;
+mod pool;
+mod pulse;
 pub(crate) mod race;
 pub(crate) mod response;
 pub(crate) mod stream;
+mod sync;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod watch_driver;

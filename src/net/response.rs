@@ -11,13 +11,18 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::StatusCode;
 
+use super::pool::{Outcome, Seat};
+use crate::core::retry::Failure;
+use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{Decoder, Foreign, Head, Status};
 
 /// The receiving half of a stream.
 pub(crate) struct Response {
     message_bytes_max: usize,
+    // Before the seat, so that the stream is closed when its place is given back.
     state: State,
+    seat: Option<Seat>,
 }
 
 enum State {
@@ -33,10 +38,18 @@ enum State {
 }
 
 impl Response {
-    pub(crate) fn new(head: ResponseFuture, message_bytes_max: usize) -> Response {
+    pub(crate) fn new(head: ResponseFuture, message_bytes_max: usize, seat: Seat) -> Response {
         Response {
             message_bytes_max,
             state: State::Head(head),
+            seat: Some(seat),
+        }
+    }
+
+    /// The reader gives up. Where the member said nothing at all since then, it is in doubt.
+    pub(crate) fn suspect_if_quiet(&self, since: Instant) {
+        if let Some(seat) = &self.seat {
+            seat.suspect_if_quiet(since);
         }
     }
 
@@ -46,6 +59,9 @@ impl Response {
         if !matches!(message, Ok(Some(_))) {
             // Lets go of the stream: what the server still sends is not waited for.
             self.state = State::Over;
+            if let Some(seat) = self.seat.take() {
+                seat.leave(outcome(&message));
+            }
         }
         Poll::Ready(message)
     }
@@ -56,6 +72,7 @@ impl Response {
                 State::Head(head) => {
                     let (head, body) =
                         ready!(Pin::new(head).poll(cx)).map_err(Error::transport)?.into_parts();
+                    heard(&self.seat);
                     self.state = match Head::read(head.status, &head.headers, body.is_end_stream()) {
                         Head::Messages(encoding) => {
                             let decoder = Decoder::with_encoding(self.message_bytes_max, encoding);
@@ -74,6 +91,7 @@ impl Response {
                         return Poll::Ready(Ok(Some(message)));
                     }
                     if let Some(chunk) = ready!(poll_chunk(body, cx))? {
+                        heard(&self.seat);
                         decoder.push(chunk);
                         continue;
                     }
@@ -98,6 +116,22 @@ impl Response {
                 State::Over => return Poll::Ready(Err(Error::invalid("the stream was read after its end"))),
             }
         }
+    }
+}
+
+fn heard(seat: &Option<Seat>) {
+    if let Some(seat) = seat {
+        seat.pulse.heard();
+    }
+}
+
+/// What the end of a stream tells of the member.
+fn outcome(end: &Result<Option<Bytes>, Error>) -> Outcome {
+    match end {
+        Ok(_) => Outcome::Answered,
+        Err(error) if Failure::of(error).is_unable() => Outcome::Unable,
+        Err(error) if error.origin() == Origin::Server => Outcome::Answered,
+        Err(_) => Outcome::Nothing,
     }
 }
 

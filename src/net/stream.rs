@@ -6,19 +6,21 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::SendStream;
 
 use super::call::named;
-use super::channel::{Channel, Waiter};
+use super::channel::{Channel, Target};
 use super::clock;
 use super::connection::Route;
 use super::endpoint::Endpoint;
+use super::pool::Waiter;
+use super::pulse::Kind;
 use super::race::{Either, race};
 use super::response::Response;
+use crate::core::pool::{Class, Want};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
-use crate::wire::{self, Method};
+use crate::wire::{self, Body, Method};
 
 /// An open stream. Dropping both halves resets it.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub(crate) struct Duplex<Req, Resp> {
 /// The half that sends. Dropped without [`Sender::close`], it leaves the stream
 /// open for as long as the receiver lives.
 pub(crate) struct Sender<Req> {
-    stream: SendStream<Bytes>,
+    stream: SendStream<Body>,
     endpoint: Arc<Endpoint>,
     method: &'static Method,
     request_bytes_max: usize,
@@ -86,14 +88,18 @@ impl Channel {
         waiter: &mut Option<Waiter>,
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
         loop {
-            let mut route =
-                ready!(self.poll_route(cx, waiter)).map_err(|error| named(error, method, None))?;
+            let want = Want {
+                stream: true,
+                ..Want::call(Class::Control)
+            };
+            let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))
+                .map_err(|error| named(error, method, None))?;
             let headers = self.streams().headers(None);
             match self.open(&mut route, method, headers) {
                 Ok((response, stream)) => {
                     let endpoint = route.endpoint.clone();
                     let request_bytes_max = self.config().request_bytes_max;
-                    let response = Response::new(response, self.config().response_bytes_max);
+                    let response = Response::new(response, self.config().response_bytes_max, seat);
                     return Poll::Ready(Ok(Duplex {
                         sender: Sender {
                             stream,
@@ -111,7 +117,7 @@ impl Channel {
                         route,
                     }));
                 }
-                Err(error) => self.lost(&route, error),
+                Err(_) => self.lost(&route),
             }
         }
     }
@@ -157,14 +163,14 @@ impl<Req: prost::Message> Sender<Req> {
         Poll::Ready(Ok(()))
     }
 
-    fn encode(&self, message: &Req) -> Result<Bytes, Error> {
+    fn encode(&self, message: &Req) -> Result<Body, Error> {
         wire::encode(message, self.request_bytes_max).map_err(|status| {
             let error = Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message);
             self.name(error)
         })
     }
 
-    fn push(&mut self, frame: Bytes) -> Result<(), Error> {
+    fn push(&mut self, frame: Body) -> Result<(), Error> {
         let sent = self.stream.send_data(frame, false);
         sent.map_err(|error| self.name(Error::transport(error)))
     }

@@ -14,8 +14,11 @@
 //! ```
 
 use std::cmp::Ordering;
+use std::iter;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 
 use super::shape::Response;
@@ -25,24 +28,64 @@ use crate::error::{Code, Origin};
 /// The length of the prefix of a message.
 pub const HEADER_BYTES: usize = 5;
 
-/// The prefix and the message in one allocation of exactly their size.
+/// A message behind its prefix, to be sent: once, or again when that failed. Cloning
+/// it is cheap and begins at its start.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Arc<[u8]>,
+    taken: usize,
+}
+
+impl Clone for Body {
+    fn clone(&self) -> Body {
+        Body {
+            bytes: self.bytes.clone(),
+            taken: 0,
+        }
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+}
+
+impl Buf for Body {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.taken = self.bytes.len().min(self.taken + count);
+    }
+}
+
+/// The prefix and the message in one allocation, which its clones share.
 ///
 /// # Errors
 /// `RESOURCE_EXHAUSTED` when the message is larger than `limit` bytes, or than a
 /// prefix can say.
-pub fn encode<M: Message>(message: &M, limit: usize) -> Result<Bytes, Status> {
+pub fn encode<M: Message>(message: &M, limit: usize) -> Result<Body, Status> {
     let len = message.encoded_len();
     let prefix = match u32::try_from(len) {
         Ok(prefix) if len <= limit => prefix,
         _ => return Err(over_limit("request", len, limit, Origin::Caller)),
     };
-    let mut frame = Vec::with_capacity(HEADER_BYTES + len);
-    frame.push(0);
-    frame.extend_from_slice(&prefix.to_be_bytes());
-    message
-        .encode(&mut frame)
-        .map_err(|_| Status::new(Code::Internal, Origin::Library, "a request longer than it says"))?;
-    Ok(Bytes::from(frame))
+    // Of a known length, so that it is one allocation and not two.
+    let mut bytes: Arc<[u8]> = iter::repeat_n(0, HEADER_BYTES + len).collect();
+    let broken = || Status::new(Code::Internal, Origin::Library, "a request longer than it says");
+    let mut frame = Arc::get_mut(&mut bytes).ok_or_else(broken)?;
+    frame.put_u8(0);
+    frame.put_u32(prefix);
+    message.encode(&mut frame).map_err(|_| broken())?;
+    Ok(Body { bytes, taken: 0 })
 }
 
 /// Decodes a message, unless it would take out of all proportion more memory
@@ -275,7 +318,7 @@ mod tests {
             ..PutRequest::default()
         };
         let bytes = encode(&put, LIMIT).expect("a small message");
-        assert_eq!(bytes, frame(0, b"\x0a\x01k"));
+        assert_eq!(*bytes, *frame(0, b"\x0a\x01k"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod method;
 pub mod shape;
 pub mod status;
 
-pub use frame::{Decoder, Encoding, HEADER_BYTES, decode, encode};
+pub use frame::{Body, Decoder, Encoding, HEADER_BYTES, decode, encode};
 pub use head::{Foreign, Head};
 pub use metadata::Metadata;
 pub use method::{Kind, Method};

@@ -2,6 +2,7 @@
 //! late, runtimes that end, a server that refuses. Each test starts the servers
 //! that it breaks; a fault lasts as long as it must to be noticed, no longer.
 
+mod failover;
 mod frozen;
 mod late;
 mod names;

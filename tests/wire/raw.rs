@@ -8,6 +8,7 @@ const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
 pub(crate) const RST_STREAM: u8 = 0x3;
 pub(crate) const SETTINGS: u8 = 0x4;
+pub(crate) const PING: u8 = 0x6;
 pub(crate) const GOAWAY: u8 = 0x7;
 pub(crate) const WINDOW_UPDATE: u8 = 0x8;
 
@@ -59,13 +60,16 @@ impl Raw {
         })
     }
 
-    /// The next frame of this kind. Acknowledges settings on the way, and accepts
+    /// The next frame of this kind. Acknowledges settings and pings on the way, and accepts
     /// no GOAWAY but one that is asked for.
     pub(crate) async fn next(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.frame().await.expect("the connection lives");
             if frame.kind == SETTINGS && frame.flags & ACK == 0 {
                 self.send(SETTINGS, ACK, 0, &[]).await;
+            }
+            if frame.kind == PING && kind != PING && frame.flags & ACK == 0 {
+                self.send(PING, ACK, 0, &frame.payload).await;
             }
             if frame.kind == kind && frame.flags & ACK == 0 {
                 return frame;

@@ -1,0 +1,155 @@
+//! One endpoint of the pool with its connections: which of them a call takes, and
+//! how good it is. The pool drives it.
+
+use std::time::Duration;
+
+use super::{Class, ConnectionId, EndpointId, STREAMS_MAX, Want};
+use crate::core::backoff::Backoff;
+use crate::core::time::Instant;
+
+/// A connection that lived this long was a good one, whatever went over it.
+pub(super) const GOOD_LIFE: Duration = Duration::from_secs(1);
+
+/// How long a stream waits for a connection apart from bulk transfers. Dialling an
+/// endpoint that is up takes two round trips.
+pub(super) const APART_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// How long a connection that is not needed stays.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: EndpointId,
+    pub(super) connections: Vec<Connection>,
+    pub(super) suspect_until: Option<Instant>,
+    pub(super) suspicion: Backoff,
+    /// Not dialled before.
+    pub(super) dial_at: Instant,
+    pub(super) dials: Backoff,
+    /// It is no endpoint any more, and what is open on it ends by then.
+    pub(super) removed: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) state: State,
+    pub(super) class: Option<Class>,
+    pub(super) open: usize,
+    pub(super) streams_max: usize,
+    pub(super) answered: bool,
+    /// It owes the answer to a ping.
+    pub(super) mute: bool,
+    /// It is being dialled for so long that no stream waits for it any more.
+    pub(super) slow: bool,
+    /// When it was dialled, came up, or was last used.
+    pub(super) since: Instant,
+    pub(super) born: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Dialing,
+    Up,
+    Draining,
+}
+
+/// How good a choice is; the least is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Well,
+    Suspect,
+    Mute,
+}
+
+impl Member {
+    pub(super) fn is_down(&self) -> bool {
+        let is_live = |connection: &Connection| connection.state != State::Draining;
+        self.removed.is_none() && !self.connections.iter().any(is_live)
+    }
+
+    /// The connection for this call, if one has room: one of the call's class
+    /// first, and of these the emptiest.
+    pub(super) fn choose(&self, want: Want) -> Option<usize> {
+        let up = self.connections.iter().enumerate().filter(|(_, other)| other.state == State::Up);
+        let has_own = up.clone().any(|(_, connection)| connection.is_of(want.class));
+        let fits = |connection: &Connection| {
+            connection.has_room()
+                && (want.class == Class::Control || !has_own || connection.is_of(want.class))
+        };
+        let fitting = up.filter(|(_, connection)| fits(connection));
+        fitting
+            .min_by_key(|(_, connection)| {
+                let (is_of, is_labelled) =
+                    (connection.is_of(want.class), connection.class == Some(want.class));
+                (connection.mute, !is_of, !is_labelled, connection.open)
+            })
+            .map(|(index, _)| index)
+    }
+
+    pub(super) fn rank(&self, now: Instant, index: usize) -> Rank {
+        if self.connections[index].mute {
+            Rank::Mute
+        } else if self.suspect_until.is_some_and(|until| now < until) {
+            Rank::Suspect
+        } else {
+            Rank::Well
+        }
+    }
+
+    /// Whether a connection for this class is being dialled, and not for long.
+    pub(super) fn is_apart_soon(&self, class: Class) -> bool {
+        self.connections.iter().any(|connection| {
+            connection.state == State::Dialing && connection.class == Some(class) && !connection.slow
+        })
+    }
+
+    /// A connection that nobody needed for long, beside another one.
+    pub(super) fn idle(&mut self, now: Instant) -> Option<&mut Connection> {
+        let up = self.connections.iter().filter(|connection| connection.state == State::Up);
+        if up.count() < 2 {
+            return None;
+        }
+        let is_idle = |connection: &&mut Connection| {
+            connection.state == State::Up
+                && connection.open == 0
+                && now.saturating_since(connection.since) >= IDLE_MAX
+        };
+        self.connections.iter_mut().find(is_idle)
+    }
+
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let mut at = self.removed;
+        let mut note = |instant: Instant| at = Some(at.map_or(instant, |at: Instant| at.min(instant)));
+        if self.is_down() {
+            note(self.dial_at);
+        }
+        let up = self.connections.iter().filter(|connection| connection.state == State::Up);
+        let is_many = up.count() > 1;
+        for connection in &self.connections {
+            match connection.state {
+                State::Up if is_many && connection.open == 0 => note(connection.since + IDLE_MAX),
+                State::Dialing if !connection.slow => note(connection.since + APART_WAIT_MAX),
+                _ => {}
+            }
+        }
+        at
+    }
+}
+
+impl Connection {
+    /// Whether what it came to says nothing against dialling again at once.
+    pub(super) fn was_good(&self, now: Instant) -> bool {
+        let lived = now.saturating_since(self.born);
+        self.state == State::Up && (self.answered || lived >= GOOD_LIFE)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.open < self.streams_max.min(STREAMS_MAX)
+    }
+
+    /// Whether it serves this class, or nobody.
+    pub(super) fn is_of(&self, class: Class) -> bool {
+        self.open == 0 && self.state == State::Up || self.class.is_none_or(|of| of == class)
+    }
+}

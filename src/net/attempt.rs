@@ -1,0 +1,325 @@
+//! The attempts of one call: where it stands, what a failed one leads to, and the
+//! second question that a silent member brings. `net/call` polls it.
+
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use super::call::{CallOptions, named};
+use super::channel::{Channel, Target};
+use super::clock;
+use super::connection::Route;
+use super::pool::{Seat, Waiter};
+use super::pulse::Kind;
+use super::response::Response;
+use crate::core::pool::{EndpointId, Want};
+use crate::core::retry::{Failure, Retry};
+use crate::core::time::Instant;
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::wire::{Body, Method, Status};
+
+/// What stays the same over all attempts, and what they came to.
+pub(super) struct Plan {
+    pub(super) channel: Channel,
+    pub(super) method: &'static Method,
+    /// None where it cannot be sent.
+    pub(super) request: Option<Body>,
+    pub(super) options: CallOptions,
+    pub(super) deadline: Instant,
+    /// How often the request was handed to a connection.
+    pub(super) attempts: u32,
+    pub(super) failed: Option<Box<Failed>>,
+}
+
+/// The attempts that failed.
+pub(super) struct Failed {
+    retry: Retry,
+    last: Error,
+    at: Option<EndpointId>,
+    /// One of them may have been processed.
+    is_unknown: bool,
+}
+
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would cost every call an allocation"
+)]
+pub(super) enum State {
+    Refused(Error),
+    Waiting(Option<Waiter>),
+    /// Until this instant.
+    Paused(Instant),
+    Sent(Sent),
+    Done,
+}
+
+pub(super) struct Sent {
+    route: Route,
+    at: Instant,
+    response: Response,
+    answer: Option<Bytes>,
+    /// When to ask whether the member is worth the wait; never where it is `None`.
+    doubt_at: Option<Instant>,
+    /// The same question to another member.
+    detour: Option<Box<Sent>>,
+}
+
+impl State {
+    /// When there is something to do before the deadline.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        match self {
+            State::Paused(until) => Some(*until),
+            State::Sent(sent) => sent.doubt_at,
+            _ => None,
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn poll(&mut self, state: &mut State, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        loop {
+            match state {
+                State::Sent(sent) => return sent.poll_either(cx),
+                State::Waiting(waiter) => *state = State::Sent(ready!(self.poll_send(waiter, cx))?),
+                State::Paused(until) if clock::now() < *until => return Poll::Pending,
+                State::Paused(_) => *state = State::Waiting(None),
+                State::Refused(_) => {
+                    if let State::Refused(error) = std::mem::replace(state, State::Done) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                State::Done => {
+                    return Poll::Ready(Err(Error::invalid("the call was awaited again after its end")));
+                }
+            }
+        }
+    }
+
+    /// What comes after a failed attempt.
+    ///
+    /// # Errors
+    ///
+    /// The failure, where nothing does.
+    pub(super) fn fail(&mut self, state: &State, error: Error) -> Result<State, Error> {
+        if self.options.route.is_some() {
+            return Err(error);
+        }
+        let repeatable = self.method.safe_to_retry || self.options.idempotent;
+        let (retry, was_unknown) = match self.failed.take() {
+            Some(failed) => (failed.retry, failed.is_unknown),
+            None => (Retry::new(self.deadline.0), false),
+        };
+        let is_unknown = was_unknown || error.delivery() == Delivery::Unknown;
+        let mut retry = retry;
+        let wait = retry.handle_failure(repeatable, &Failure::of(&error));
+        let now = clock::now();
+        let Some(until) = wait.map(|wait| now + wait).filter(|until| *until < self.deadline) else {
+            return Err(with_fate(error, was_unknown));
+        };
+        let at = match state {
+            State::Sent(sent) => Some(sent.route.endpoint_id),
+            _ => None,
+        };
+        self.failed = Some(Box::new(Failed {
+            retry,
+            last: error,
+            at,
+            is_unknown,
+        }));
+        Ok(State::Paused(until))
+    }
+
+    /// Asks another member in addition, where this one seems not worth the wait.
+    pub(super) fn handle_timeout(&mut self, state: &mut State) {
+        let State::Sent(sent) = state else { return };
+        let now = clock::now();
+        if sent.doubt_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let config = self.channel.config();
+        let silence = config.silence;
+        let is_wished = config.hedge_after.is_some_and(|after| sent.at + after <= now);
+        if is_wished || self.channel.is_outranked(&sent.route) {
+            let detour = self.channel.detour(&sent.route, self.want());
+            let detour = detour.zip(self.request.clone());
+            if let Some(Ok(mut detour)) = detour.map(|((route, seat), body)| self.send(route, seat, body)) {
+                detour.doubt_at = None;
+                sent.detour = Some(Box::new(detour));
+                sent.doubt_at = None;
+                return;
+            }
+        }
+        sent.doubt_at = Some(now + silence / 2);
+    }
+
+    pub(super) fn timed_out(&mut self, state: &mut State) -> Error {
+        let failed = self.failed.take();
+        let was_unknown = failed.as_ref().is_some_and(|failed| failed.is_unknown);
+        let (delivery, message) = match state {
+            State::Sent(sent) => (sent.give_up(), "no answer before the deadline"),
+            _ => (Delivery::NotSent, "no connection before the deadline"),
+        };
+        let error = Error::new(Code::DeadlineExceeded, Origin::Library, delivery, message);
+        let error = match (state, failed) {
+            (_, Some(failed)) => error.with_source(failed.last),
+            (State::Waiting(_), None) => error.with_source(self.channel.unreachable()),
+            _ => error,
+        };
+        with_fate(error, was_unknown)
+    }
+
+    /// Says which call failed, where, and how often it was sent.
+    pub(super) fn name(&self, error: Error, state: &State) -> Error {
+        let route = match state {
+            State::Sent(sent) => Some(&sent.route),
+            _ => self.options.route.as_ref(),
+        };
+        let endpoint = route.map(|route| route.endpoint.shared_name());
+        named(error, self.method, endpoint).with_attempts(self.attempts)
+    }
+
+    fn want(&self) -> Want {
+        Want {
+            avoid: self.failed.as_ref().and_then(|failed| failed.at),
+            ..Want::call(self.options.class)
+        }
+    }
+
+    fn poll_send(&mut self, waiter: &mut Option<Waiter>, cx: &mut Context<'_>) -> Poll<Result<Sent, Error>> {
+        loop {
+            if self.deadline <= clock::now() {
+                // Too late to be sent: the caller's timer says so.
+                return Poll::Pending;
+            }
+            let target = match &self.options.route {
+                Some(route) => Target::Only(route),
+                None => Target::Any(self.want()),
+            };
+            let (route, seat) = ready!(self.channel.poll_route(target, Kind::Call, cx, waiter))?;
+            let is_pinned = self.options.route.is_some();
+            let Some(request) = self.request.clone() else {
+                return Poll::Ready(Err(Error::invalid("there is nothing to send")));
+            };
+            match self.send(route, seat, request) {
+                Ok(sent) => return Poll::Ready(Ok(sent)),
+                Err(error) if is_pinned => return Poll::Ready(Err(error)),
+                // The connection ended and its task has not said so yet: take another.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The connection takes nothing any more, and the pool knows.
+    fn send(&mut self, mut route: Route, seat: Seat, request: Body) -> Result<Sent, Error> {
+        let now = clock::now();
+        let config = self.channel.config();
+        let timeout = config.send_timeout_header.then(|| self.deadline.saturating_since(now));
+        let headers = self.channel.calls().headers(timeout);
+        let opened = self.channel.open(&mut route, self.method, headers);
+        let opened = opened.and_then(|(response, mut stream)| {
+            // Beyond the server's window h2 keeps the request too.
+            stream.send_data(request, true).map_err(Error::transport)?;
+            Ok(response)
+        });
+        let response = match opened {
+            Ok(response) => response,
+            Err(error) => {
+                self.channel.lost(&route);
+                return Err(error);
+            }
+        };
+        self.attempts += 1;
+        let doubt_after = config.hedge_after.map_or(config.silence, |after| after.min(config.silence));
+        let may_detour = self.method.safe_to_retry && self.options.route.is_none();
+        Ok(Sent {
+            route,
+            at: now,
+            response: Response::new(response, config.response_bytes_max, seat),
+            answer: None,
+            doubt_at: may_detour.then(|| now + doubt_after),
+            detour: None,
+        })
+    }
+}
+
+impl Sent {
+    /// The first good answer, or the last failure.
+    fn poll_either(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let answer = self.poll_answer(cx);
+        let Some(detour) = &mut self.detour else {
+            return answer;
+        };
+        match answer {
+            Poll::Ready(Ok(_)) => answer,
+            Poll::Ready(Err(_)) => {
+                if let Some(detour) = self.detour.take() {
+                    *self = *detour;
+                }
+                self.poll_answer(cx)
+            }
+            Poll::Pending => match ready!(detour.poll_answer(cx)) {
+                Ok(answer) => {
+                    // Whoever answered is who an error in the answer is of.
+                    self.route = detour.route.clone();
+                    Poll::Ready(Ok(answer))
+                }
+                Err(_) => {
+                    self.detour = None;
+                    Poll::Pending
+                }
+            },
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        loop {
+            match ready!(self.response.poll_message(cx)) {
+                Ok(Some(message)) if self.answer.is_none() => self.answer = Some(message),
+                Ok(Some(_)) => {
+                    return Poll::Ready(Err(Error::status(Status::broken(
+                        "a unary call was answered twice",
+                    ))));
+                }
+                Ok(None) => {
+                    let answer = self.answer.take();
+                    let none = || Error::status(Status::broken("a unary call succeeded without an answer"));
+                    return Poll::Ready(answer.ok_or_else(none));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The deadline is over. Whether the request went out, which it did not where
+    /// the server's limit of streams holds it back.
+    fn give_up(&mut self) -> Delivery {
+        self.response.suspect_if_quiet(self.at);
+        let is_held = self.route.sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
+        match is_held && self.detour.is_none() {
+            true => Delivery::NotSent,
+            false => Delivery::Unknown,
+        }
+    }
+}
+
+/// An earlier attempt may have been applied, whatever this one came to.
+fn with_fate(error: Error, was_unknown: bool) -> Error {
+    match was_unknown {
+        true => error.with_delivery(Delivery::Unknown),
+        false => error,
+    }
+}
+
+impl Failure {
+    /// What decides of an error.
+    pub(super) fn of(error: &Error) -> Failure {
+        Failure {
+            delivery: error.delivery(),
+            code: error.code(),
+            origin: error.origin(),
+            etcd: error.etcd(),
+        }
+    }
+}

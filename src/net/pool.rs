@@ -1,0 +1,471 @@
+//! The connections of a client: it does what `core::pool` says, with a task for
+//! each connection and one that dials. Who waits for a connection waits here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use h2::client::SendRequest;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::clock;
+use super::connection::{self, Route};
+use super::dial::Dial;
+use super::endpoint::Endpoint;
+use super::pulse::{Kind, Pulse};
+use super::race::race;
+use crate::config::Config;
+use crate::core::pool::{Action, ConnectionId, EndpointId, Limits, Pool};
+use crate::core::time::Instant;
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::wire::{Body, Metadata};
+
+/// How long the dialling task sleeps at most.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
+/// What all handles of a channel share. The tasks hold it weakly.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) calls: Metadata,
+    pub(super) streams: Metadata,
+    dial: Arc<dyn Dial>,
+    /// The dialling task has something to do.
+    news: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) pool: Pool,
+    pub(super) listed: Vec<Listed>,
+    links: BTreeMap<ConnectionId, Link>,
+    waiting: Waiting,
+    dialer: Option<AbortHandle>,
+    /// Nobody dials any more: the runtime is gone.
+    pub(super) is_gone: bool,
+}
+
+/// An endpoint by its address.
+pub(super) struct Listed {
+    pub(super) id: EndpointId,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Why it is not connected: the last cause.
+    pub(super) error: Option<Arc<Error>>,
+}
+
+struct Link {
+    endpoint_id: EndpointId,
+    /// There is a byte stream, if nothing more.
+    is_open: bool,
+    route: Option<Route>,
+    wishes: Arc<Wishes>,
+    /// The connection's task. It has no business without the link: not to dial, nor
+    /// to wait for a peer that reads nothing.
+    task: Option<AbortHandle>,
+}
+
+/// What the task of a connection is told.
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// It takes no more calls, and ends with the last of what is open.
+    pub(super) retired: Notify,
+    /// Somebody waited in vain: a ping is to tell whether anybody is there.
+    pub(super) doubted: Notify,
+}
+
+impl Shared {
+    /// Begins to dial every endpoint. Must be called on a tokio runtime.
+    pub(super) fn new(dial: Arc<dyn Dial>, config: Config, seed: u64) -> Arc<Shared> {
+        let limits = Limits {
+            connections_max: config.connections_max,
+            streams_full: config.streams_full,
+        };
+        let mut calls = Metadata::new();
+        // A member without a leader still serves serializable reads, and says
+        // itself when it cannot serve others.
+        calls.set_require_leader(false);
+        calls.set_client_api_version(false);
+        let mut streams = Metadata::new();
+        streams.set_require_leader(config.require_leader);
+        let state = State {
+            pool: Pool::new(limits, seed),
+            listed: Vec::new(),
+            links: BTreeMap::new(),
+            waiting: Waiting::default(),
+            dialer: None,
+            is_gone: false,
+        };
+        let shared = Arc::new(Shared {
+            config,
+            calls,
+            streams,
+            dial,
+            news: Arc::default(),
+            state: Mutex::new(state),
+        });
+        let dialer = tokio::spawn(dial_on(Arc::downgrade(&shared), shared.news.clone()));
+        shared.lock().dialer = Some(dialer.abort_handle());
+        shared
+    }
+
+    /// A panic while this lock was held cannot leave the state half changed.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the pool, has done what follows, and wakes whoever waits.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let woken = state.waiting.take();
+        drop(state);
+        // Also the time of what is to be done next may be another.
+        self.news.notify_one();
+        woken.for_each(Waker::wake);
+        result
+    }
+
+    /// To be called when a connection was picked: the pool may have something to do.
+    pub(super) fn settle(&self, state: MutexGuard<'_, State>) {
+        let has_action = state.pool.has_action();
+        drop(state);
+        if has_action {
+            self.news.notify_one();
+        }
+    }
+
+    /// Does what the pool says; until when there is nothing more to do.
+    fn act(self: &Arc<Self>) -> Instant {
+        let mut state = self.lock();
+        let now = clock::now();
+        let is_due = state.pool.poll_timeout().is_some_and(|at| at <= now);
+        if is_due {
+            state.pool.handle_timeout(now);
+        }
+        while let Some(action) = state.pool.poll_action() {
+            match action {
+                Action::Dial(endpoint, id) => self.dial(&mut state, endpoint, id),
+                Action::Retire(id) => {
+                    if let Some(link) = state.links.get_mut(&id) {
+                        link.route = None;
+                        link.wishes.retired.notify_one();
+                    }
+                }
+                Action::Close(id) => drop(state.links.remove(&id)),
+            }
+        }
+        let timeout = state.pool.poll_timeout().unwrap_or(Instant(u64::MAX));
+        let woken = is_due.then(|| state.waiting.take());
+        drop(state);
+        woken.into_iter().flatten().for_each(Waker::wake);
+        timeout
+    }
+
+    fn dial(self: &Arc<Self>, state: &mut State, endpoint_id: EndpointId, id: ConnectionId) {
+        let Some(listed) = state.listed.iter().find(|listed| listed.id == endpoint_id) else {
+            return state.pool.handle_lost(clock::now(), id);
+        };
+        let wishes = Arc::new(Wishes::default());
+        let report = Reporter {
+            shared: Arc::downgrade(self),
+            id,
+        };
+        let (endpoint, dial) = (listed.endpoint.clone(), self.dial.clone());
+        let run = connection::run(endpoint, dial, self.config.clone(), wishes.clone(), report);
+        let link = Link {
+            endpoint_id,
+            is_open: false,
+            route: None,
+            wishes,
+            task: Some(tokio::spawn(run).abort_handle()),
+        };
+        state.links.insert(id, link);
+    }
+}
+
+impl State {
+    /// The way over a connection that is up.
+    pub(super) fn route(&self, id: ConnectionId) -> Option<Route> {
+        self.links.get(&id)?.route.clone()
+    }
+
+    /// Somebody waited in vain on this connection.
+    pub(super) fn doubt(&mut self, id: ConnectionId) {
+        self.pool.handle_suspect(clock::now(), id);
+        if let Some(link) = self.links.get(&id) {
+            link.wishes.doubted.notify_one();
+        }
+    }
+
+    /// Whether there is a byte stream to any endpoint.
+    pub(super) fn is_open(&self) -> bool {
+        self.links.values().any(|link| link.is_open)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.links.values().any(|link| link.route.is_some())
+    }
+
+    fn listed_of(&mut self, id: ConnectionId) -> Option<&mut Listed> {
+        let endpoint = self.links.get(&id)?.endpoint_id;
+        self.listed.iter_mut().find(|listed| listed.id == endpoint)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(dialer) = &self.dialer {
+            dialer.abort();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// The task that dials, as long as the channel is there.
+async fn dial_on(shared: Weak<Shared>, news: Arc<Notify>) {
+    let _gone = Gone(shared.clone());
+    loop {
+        let Some(until) = shared.upgrade().map(|shared| shared.act()) else {
+            return;
+        };
+        // A connection that falls idle does not say so.
+        let until = until.min(clock::now() + TURN_MAX);
+        race(news.notified(), clock::sleep_until(until)).await;
+    }
+}
+
+/// The dialling task is gone with its runtime: nobody waits for it in vain.
+struct Gone(Weak<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.change(|state| state.is_gone = true);
+        }
+    }
+}
+
+/// Carries the news of one connection's task; it does not keep the channel alive.
+pub(super) struct Reporter {
+    shared: Weak<Shared>,
+    id: ConnectionId,
+}
+
+impl Reporter {
+    pub(super) fn opened(&self) {
+        self.tell(|state, id| {
+            if let Some(link) = state.links.get_mut(&id) {
+                link.is_open = true;
+            }
+        });
+    }
+
+    pub(super) fn up(&self, sender: SendRequest<Body>, pulse: Arc<Pulse>, streams_max: usize) {
+        self.tell(|state, id| {
+            state.pool.handle_connected(clock::now(), id, streams_max);
+            let Some(listed) = state.listed_of(id) else { return };
+            listed.error = None;
+            let (endpoint_id, endpoint) = (listed.id, listed.endpoint.clone());
+            if let Some(link) = state.links.get_mut(&id) {
+                link.route = Some(Route {
+                    id,
+                    endpoint_id,
+                    endpoint,
+                    sender,
+                    pulse,
+                });
+            }
+        });
+    }
+
+    pub(super) fn streams_max(&self, streams_max: usize) {
+        self.tell(|state, id| state.pool.handle_streams_max(id, streams_max));
+    }
+
+    pub(super) fn goaway(&self, error: h2::Error) {
+        self.tell(|state, id| {
+            state.pool.handle_goaway(clock::now(), id);
+            if let Some(listed) = state.listed_of(id) {
+                listed.error = Some(Arc::new(Error::transport(error)));
+            }
+        });
+    }
+
+    pub(super) fn suspect(&self) {
+        self.tell(|state, id| state.pool.handle_suspect(clock::now(), id));
+    }
+
+    pub(super) fn mute(&self, mute: bool) {
+        self.tell(|state, id| state.pool.handle_mute(id, mute));
+    }
+
+    pub(super) fn end(&self, error: Error) {
+        self.tell(|state, id| {
+            if let Some(listed) = state.listed_of(id) {
+                listed.error = Some(Arc::new(error));
+            }
+            if let Some(link) = state.links.remove(&id) {
+                if link.route.as_ref().is_some_and(|route| route.pulse.was_heard()) {
+                    // Streams do not say so themselves.
+                    state.pool.handle_answer(id);
+                }
+                state.pool.handle_lost(clock::now(), id);
+            }
+        });
+    }
+
+    fn tell(&self, news: impl FnOnce(&mut State, ConnectionId)) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.change(|state| news(state, self.id));
+        }
+    }
+}
+
+/// The connection's task is gone, with its runtime or in a panic of the caller's
+/// [`Dial`]. After [`Reporter::end`] it says nothing new.
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let message = "the task of the connection is gone";
+        let error = Error::new(Code::Unavailable, Origin::Library, Delivery::NotSent, message);
+        self.end(error);
+    }
+}
+
+/// A stream's place on a connection, which it gives back when it is dropped.
+pub(crate) struct Seat {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    pub(super) pulse: Arc<Pulse>,
+    kind: Kind,
+    outcome: Outcome,
+}
+
+/// What a stream has told of its member.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Nothing,
+    /// It serves.
+    Answered,
+    /// It does not, for the moment.
+    Unable,
+}
+
+impl Seat {
+    /// For a stream that the pool has counted already.
+    pub(super) fn new(shared: &Arc<Shared>, now: Instant, route: &Route, kind: Kind) -> Seat {
+        route.pulse.begin(now, kind);
+        Seat {
+            shared: shared.clone(),
+            id: route.id,
+            pulse: route.pulse.clone(),
+            kind,
+            outcome: Outcome::Nothing,
+        }
+    }
+
+    /// Gives it back, and tells of the member.
+    pub(super) fn leave(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Nothing was heard on the whole connection since then, and that is too long.
+    pub(super) fn suspect_if_quiet(&self, since: Instant) {
+        if self.pulse.is_quiet_since(since) {
+            self.shared.change(|state| state.doubt(self.id));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pulse.end(self.kind);
+        let now = clock::now();
+        let mut state = self.shared.lock();
+        match self.outcome {
+            Outcome::Answered => state.pool.handle_answer(self.id),
+            Outcome::Unable => state.pool.handle_suspect(now, self.id),
+            Outcome::Nothing => {}
+        }
+        state.pool.handle_closed(now, self.id);
+        let woken = state.waiting.next();
+        drop(state);
+        woken.for_each(Waker::wake);
+    }
+}
+
+/// Who waits for a connection: all are woken by its news, one by a free stream.
+#[derive(Default)]
+struct Waiting {
+    last: u64,
+    anywhere: BTreeMap<u64, Waker>,
+    /// These wait for one connection, so that each has to look for itself.
+    pinned: BTreeMap<u64, Waker>,
+}
+
+impl Waiting {
+    fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let anywhere = std::mem::take(&mut self.anywhere);
+        anywhere.into_values().chain(std::mem::take(&mut self.pinned).into_values())
+    }
+
+    fn next(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let first = self.anywhere.pop_first().map(|(_, waker)| waker);
+        first.into_iter().chain(std::mem::take(&mut self.pinned).into_values())
+    }
+}
+
+/// A place among those who wait for a connection.
+pub(crate) struct Waiter {
+    shared: Arc<Shared>,
+    id: u64,
+    is_pinned: bool,
+}
+
+impl Waiter {
+    /// Takes a place, or keeps the one there is.
+    pub(super) fn wait(
+        waiter: &mut Option<Waiter>,
+        shared: &Arc<Shared>,
+        state: &mut State,
+        is_pinned: bool,
+        waker: &Waker,
+    ) {
+        let waiter = waiter.get_or_insert_with(|| {
+            state.waiting.last += 1;
+            Waiter {
+                shared: shared.clone(),
+                id: state.waiting.last,
+                is_pinned,
+            }
+        });
+        let waiting = match waiter.is_pinned {
+            true => &mut state.waiting.pinned,
+            false => &mut state.waiting.anywhere,
+        };
+        waiting.insert(waiter.id, waker.clone());
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let waiting = match self.is_pinned {
+            true => &mut state.waiting.pinned,
+            false => &mut state.waiting.anywhere,
+        };
+        if waiting.remove(&self.id).is_none() {
+            // It was woken for a stream that it may have left to the next.
+            let woken = state.waiting.next();
+            drop(state);
+            woken.for_each(Waker::wake);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The endpoints as the cluster itself tells them: asked for on demand, and at an
+//! interval by a task that goes with the channel.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::call::CallOptions;
+use super::channel::Channel;
+use super::clock;
+use super::endpoint::Endpoint;
+use super::pool::Shared;
+use crate::core::jitter::Jitter;
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::pb::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
+use crate::wire::method::cluster as method;
+
+/// An interval is up to this part of it longer, so that clients which started together
+/// do not ask together.
+const SPREAD: u32 = 4;
+
+impl Channel {
+    /// Asks for the members, and has their addresses from now on.
+    ///
+    /// # Errors
+    ///
+    /// Nobody answered, or the answer has no address. Nothing has changed then.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        // What a member without the leader knows may be old.
+        let request = MemberListRequest { linearizable: true };
+        let options = CallOptions::control();
+        let answer: MemberListResponse = self.unary(&method::MEMBER_LIST, &request, options).await?;
+        let endpoints = endpoints(&answer.members);
+        if endpoints.is_empty() {
+            let message = "no member of the cluster tells an address that is understood";
+            return Err(Error::new(
+                Code::FailedPrecondition,
+                Origin::Server,
+                Delivery::Answered,
+                message,
+            ));
+        }
+        self.set_endpoints(endpoints)
+    }
+
+    /// Does so at an interval from now on. Must be called on a tokio runtime.
+    pub(crate) fn sync_at(&self, interval: Duration, seed: u64) {
+        tokio::spawn(sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed)));
+    }
+}
+
+async fn sync_on(shared: Weak<Shared>, interval: Duration, mut jitter: Jitter) {
+    loop {
+        clock::sleep_until(clock::now() + interval + jitter.below(interval / SPREAD)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        // It is tried again at the next turn; until then what is known is good enough.
+        let _ = Channel { shared }.sync().await;
+    }
+}
+
+/// The client addresses of the members that serve clients.
+fn endpoints(members: &[Member]) -> Vec<Endpoint> {
+    let serving = members.iter().filter(|member| !member.is_learner);
+    let urls = serving.flat_map(|member| &member.client_urls);
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for endpoint in urls.filter_map(|url| Endpoint::parse(url).ok()) {
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
+    endpoints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learners_and_members_without_an_address_are_left_out() {
+        let member = |urls: &[&str], is_learner| Member {
+            client_urls: urls.iter().map(ToString::to_string).collect(),
+            is_learner,
+            ..Member::default()
+        };
+        let members = [
+            member(&["http://a:1", "gopher://a"], false),
+            member(&[], false),
+            member(&["http://b:1"], true),
+            member(&["http://c:1", "http://a:1/"], false),
+        ];
+        let endpoints = endpoints(&members);
+        let names: Vec<_> = endpoints.iter().map(Endpoint::name).collect();
+        assert_eq!(names, ["http://a:1", "http://c:1"]);
+    }
+}
