@@ -1,6 +1,6 @@
 //! An etcd v3 client on raw HTTP/2, and a fast, correct distributed lock on top.
 //!
-//! A [`Client`] is a cheap clone over one HTTP/2 connection for each endpoint. Its
+//! A [`Client`] is a cheap clone over HTTP/2 connections to all endpoints. Its
 //! calls are builders that are awaited directly. A [`Session`] is a lease that is
 //! kept alive; a [`Mutex`] made from it is a fair lock among all processes that
 //! use the same etcd, and its [`Guard`] carries a fencing [`Token`].
@@ -28,7 +28,7 @@
 //!
 //! There is one [`Error`]. It says whose fault it is, what etcd said, which
 //! endpoint was asked, and whether a write may have been applied: such a write of
-//! yours is never sent again by this crate.
+//! yours is never sent again by this crate, unless you marked it as idempotent.
 //!
 //! # Cancel safety
 //!

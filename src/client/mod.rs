@@ -108,33 +108,38 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::invalid("no endpoint was given"));
         }
-        #[cfg(feature = "tls")]
-        let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
-        let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
-        channel.connected().await?;
-        if let Some(interval) = channel.config().sync_interval {
-            channel.sync_at(interval, chance());
-        }
-        let leases_kept = LeaseKeeper::new(channel.clone(), chance());
-        let watches = WatchStream::new(channel.clone(), chance());
-        let inner = Inner {
-            channel,
-            leases_kept,
-            watches,
-        };
-        Ok(Client {
-            inner: Arc::new(inner),
-        })
+        let client = Client::new(dial, endpoints, config);
+        client.channel().connected().await?;
+        Ok(client)
     }
 
     /// Runs on one byte stream that is open already. When it is lost, so is the
-    /// client's way to the server.
+    /// client's way to the server. It does not wait for the server's first word.
     ///
     /// # Errors
     ///
     /// The HTTP/2 preface could not be written.
     pub async fn over(io: impl Io, config: Config) -> Result<Client, Error> {
-        Client::connect_over(Once::new(io), ["http://handed.in"], config).await
+        let client = Client::new(Once::new(io), vec![Endpoint::parse("http://handed.in")?], config);
+        client.channel().opened().await?;
+        Ok(client)
+    }
+
+    fn new(dial: impl Dial, endpoints: Vec<Endpoint>, config: Config) -> Client {
+        #[cfg(feature = "tls")]
+        let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
+        let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
+        if let Some(interval) = channel.config().sync_interval {
+            channel.sync_at(interval, chance());
+        }
+        let inner = Inner {
+            leases_kept: LeaseKeeper::new(channel.clone(), chance()),
+            watches: WatchStream::new(channel.clone(), chance()),
+            channel,
+        };
+        Client {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(crate) fn channel(&self) -> &Channel {

@@ -105,22 +105,34 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits until one endpoint is connected, or none can be for the moment.
+    /// Waits until a member has answered, or none can be reached for the moment.
     ///
     /// # Errors
     ///
     /// The last failure to connect, once every endpoint has failed.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
+        self.until(State::is_up).await
+    }
+
+    /// Waits until there is a byte stream to a member, whether it answers or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::connected`].
+    pub(crate) async fn opened(&self) -> Result<(), Error> {
+        self.until(State::is_open).await
+    }
+
+    async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<(), Error> {
         let mut waiter = None;
         std::future::poll_fn(|cx| {
             let mut state = self.shared.lock();
-            let is_open = state.is_open();
-            if !is_open && (state.is_gone || state.listed.iter().all(|listed| listed.error.is_some())) {
+            if is_so(&state) {
+                return Poll::Ready(Ok(()));
+            }
+            if state.is_gone || state.listed.iter().all(|listed| listed.error.is_some()) {
                 drop(state);
                 return Poll::Ready(Err(self.unreachable()));
-            }
-            if is_open {
-                return Poll::Ready(Ok(()));
             }
             Waiter::wait(&mut waiter, &self.shared, &mut state, true, cx.waker());
             Poll::Pending

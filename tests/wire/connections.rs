@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tenure::pb::etcdserverpb::PutResponse;
 use tenure::{Client, Config, Delivery, Dialing, Endpoint, Io};
 use tokio::io::DuplexStream;
@@ -16,9 +17,12 @@ use crate::peer::{answer, serve};
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A client that dials pipes, and the other ends of them.
-fn dialled() -> (impl Future<Output = Client>, mpsc::Receiver<DuplexStream>) {
-    let (dialled, pipes) = mpsc::channel(16);
+type Server = h2::server::Connection<DuplexStream, Bytes>;
+
+/// A client that dials pipes, the server at the end of the first, and the ends of
+/// those that follow.
+async fn dialled() -> (Client, Server, mpsc::Receiver<DuplexStream>) {
+    let (dialled, mut pipes) = mpsc::channel(16);
     let dial = move |_: &Endpoint| -> Dialing {
         let dialled = dialled.clone();
         Box::pin(async move {
@@ -28,14 +32,14 @@ fn dialled() -> (impl Future<Output = Client>, mpsc::Receiver<DuplexStream>) {
         })
     };
     let connect = Client::connect_over(dial, ["http://pipe"], Config::default());
-    (async { connect.await.expect("a pipe") }, pipes)
+    let serve = async { h2::server::handshake(pipes.recv().await.expect("a dial")).await };
+    let (client, server) = tokio::join!(connect, serve);
+    (client.expect("a pipe"), server.expect("a server"), pipes)
 }
 
 #[tokio::test]
 async fn an_endpoint_that_went_away_gracefully_is_dialled_anew_while_a_stream_is_open() {
-    let (client, mut pipes) = dialled();
-    let client = client.await;
-    let mut first = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let (client, mut first, mut pipes) = dialled().await;
     let hanging = tokio::spawn({
         let client = client.clone();
         async move { client.put("key", "held").timeout(PATIENCE).await }
@@ -71,8 +75,9 @@ async fn a_server_that_hangs_up_at_once_is_not_dialled_in_a_loop() {
         *counted.lock().unwrap() += 1;
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tokio::spawn(async move {
-            tokio::task::yield_now().await;
-            drop(theirs);
+            // A word that can be heard, and that was it.
+            let mut server: Server = h2::server::handshake(theirs).await.expect("a preface");
+            let _ = tokio::time::timeout(Duration::from_millis(5), server.accept()).await;
         });
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
     };
@@ -90,9 +95,7 @@ async fn a_server_that_hangs_up_at_once_is_not_dialled_in_a_loop() {
 
 #[tokio::test]
 async fn the_last_handle_closes_the_connection() {
-    let (client, mut pipes) = dialled();
-    let client = client.await;
-    let mut server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let (client, mut server, _pipes) = dialled().await;
     let put = tokio::spawn({
         let client = client.clone();
         async move { client.put("key", "value").await }
@@ -107,9 +110,7 @@ async fn the_last_handle_closes_the_connection() {
 
 #[tokio::test]
 async fn a_call_that_the_server_took_before_it_hung_up_is_of_unknown_fate() {
-    let (client, mut pipes) = dialled();
-    let client = client.await;
-    let mut server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let (client, mut server, _pipes) = dialled().await;
     let put = tokio::spawn(async move { client.put("key", "value").timeout(PATIENCE).await });
     let taken = server.accept().await.unwrap().unwrap();
     server.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
@@ -138,8 +139,10 @@ async fn a_call_that_was_dropped_while_it_waited_leaves_no_waker_behind() {
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
     };
     let config = Config::default().connect_timeout(PATIENCE);
-    let client = Client::connect_over(dial, ["http://pipe"], config).await.unwrap();
-    drop(pipes.recv().await);
+    let serve = async { h2::server::handshake::<_>(pipes.recv().await.unwrap()).await };
+    let (client, server) = tokio::join!(Client::connect_over(dial, ["http://pipe"], config), serve);
+    let client = client.unwrap();
+    drop(server);
     let wait = Duration::from_millis(100);
     client.put("key", "value").timeout(wait).await.expect_err("the pipe is closed");
     let wakers: Vec<_> = (0..1000).map(|_| Arc::new(Unheard)).collect();

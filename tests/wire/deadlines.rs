@@ -223,9 +223,11 @@ async fn the_timeout_header_says_what_is_left() {
         })
     };
     let config = Config::default().send_timeout_header(true).connect_timeout(PATIENCE);
-    let client = Client::connect_over(dial, ["http://pipe"], config).await.unwrap();
+    let serve = async { h2::server::handshake(pipes.recv().await.unwrap()).await };
+    let (client, server) = tokio::join!(Client::connect_over(dial, ["http://pipe"], config), serve);
+    let client = client.unwrap();
     // Of the first connection nothing is left when the call is made.
-    drop(pipes.recv().await);
+    drop(server);
     client.put("key", "value").timeout(TIMEOUT).await.unwrap_err();
     let waited = Duration::from_millis(400);
     let put = tokio::spawn(client.put("key", "value").timeout(PATIENCE).into_future());
