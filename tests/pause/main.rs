@@ -8,5 +8,4 @@ mod crashes;
 mod pauses;
 mod process;
 mod record;
-mod relay;
 mod support;

@@ -15,11 +15,11 @@
 use std::time::Duration;
 
 use tenure::{Client, Event, KeyRange, Session};
+use tenure_proxy::{Direction, Flow, Proxy};
 
 use crate::child::{Role, contended_name};
 use crate::process::Process;
 use crate::record::Record;
-use crate::relay::Relay;
 use crate::support::{Dice, TTL, endpoint, nanos, now, patiently, runtime, session, until_queue_is};
 
 const PAUSES: u64 = 100;
@@ -118,8 +118,10 @@ impl Pause {
         let name = format!("pause/{}", self.seed);
         let contended = contended_name(&name);
         let holder = patiently("a lock", observer.mutex(&contended).lock()).await.expect("a lock");
-        let relay = Relay::start(&endpoint(), self.delay).await;
-        let mut child = Process::start(Role::Checker, relay.endpoint(), &name, self.threads);
+        // A reply that the child has not read when it is stopped is there when it goes on.
+        let proxy = Proxy::start(&endpoint()).expect("a proxy");
+        proxy.flow(Direction::Down, Flow::Delay(self.delay));
+        let mut child = Process::start(Role::Checker, proxy.endpoint(), &name, self.threads);
         child.says("checks").await;
         // One whose lease ran out already, on a machine that is too busy, does not queue.
         let queued = until_queue_is(observer.client(), &contended, 2);

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use crate::guard::Guard;
 use crate::member::{Member, POLL, READY_MAX};
 use crate::port::Port;
-use crate::{Binary, Error, Line};
+use crate::{Binary, Error, Line, http};
 
 /// How often a start is tried with new ports when somebody else took one of them.
 const STARTS_MAX: u32 = 5;
+/// The longest that a member takes to answer a wish to change the cluster.
+const RECONFIGURED_MAX: Duration = Duration::from_secs(10);
 /// The most members that a cluster may have; etcd itself advises against more.
 const MEMBERS_MAX: usize = 7;
 /// A directory in memory, on Linux.
@@ -46,6 +48,10 @@ pub struct Options {
 pub struct Cluster {
     // Before the guard, since servers are to end before their directory goes.
     members: Vec<Member>,
+    /// Their ports are kept: nobody else is to answer there while clients still dial.
+    removed: Vec<Member>,
+    binary: Binary,
+    options: Options,
     guard: Guard,
 }
 
@@ -124,6 +130,57 @@ impl Cluster {
         Err(Error::new("no member leads"))
     }
 
+    /// Removes the member with this index from the cluster and kills it. The indices
+    /// behind it become one less.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or the others do not agree within a minute.
+    ///
+    /// # Panics
+    ///
+    /// There is no such member, or no other.
+    pub fn remove(&mut self, index: usize) -> Result<(), Error> {
+        let id = self.members[index].id().ok_or_else(|| Error::new("it does not say who it is"))?;
+        let other = usize::from(index == 0);
+        self.reconfigure(other, "remove", &format!(r#"{{"ID":"{id}"}}"#))?;
+        let removed = self.members.remove(index);
+        removed.kill();
+        self.removed.push(removed);
+        Ok(())
+    }
+
+    /// Adds a member, which has the last index, and waits until it is healthy.
+    ///
+    /// # Errors
+    ///
+    /// The others do not agree within a minute, or it does not start.
+    ///
+    /// # Panics
+    ///
+    /// The cluster has lost all its members.
+    pub fn add(&mut self) -> Result<(), Error> {
+        let at = |cause| Error::io("adding a member", &cause);
+        let ports = (Port::take().map_err(at)?, Port::take().map_err(at)?);
+        let (index, url) = (self.members.len() + self.removed.len(), ports.1.url());
+        self.reconfigure(0, "add", &format!(r#"{{"peerURLs":["{url}"]}}"#))?;
+        let peers = self.members.iter().map(|member| format!("{}={}", member.name(), member.peer_url()));
+        let peers = peers.chain([format!("m{index}={url}")]).collect::<Vec<_>>().join(",");
+        let added = member(
+            &self.binary,
+            &self.options,
+            &self.guard,
+            index,
+            ports,
+            &peers,
+            "existing",
+        )?;
+        added.start()?;
+        let ready = added.wait_ready();
+        self.members.push(added);
+        ready
+    }
+
     /// Waits until each member that runs and is not paused is healthy.
     ///
     /// # Errors
@@ -142,24 +199,36 @@ impl Cluster {
         for _ in 0..members {
             ports.push((Port::take().map_err(at)?, Port::take().map_err(at)?));
         }
-        let peers: Vec<String> = ports
-            .iter()
-            .enumerate()
-            .map(|(index, (_, peer))| format!("m{index}={}", peer.url()))
-            .collect();
-        let peers = peers.join(",");
+        let peers = ports.iter().enumerate().map(|(index, (_, peer))| format!("m{index}={}", peer.url()));
+        let peers = peers.collect::<Vec<_>>().join(",");
         let member = |(index, (client, peer)): (usize, (Port, Port))| {
-            let name = format!("m{index}");
-            let (urls, ports) = more_urls(&options.listen).map_err(at)?;
-            let mut arguments = member_arguments(&name, guard.dir(), &client, &urls, &peer);
-            arguments.push(format!("--initial-cluster={peers}"));
-            arguments.extend(option_arguments(binary.line(), options));
-            let dir = guard.dir().to_owned();
-            let member = Member::new(name, binary.path().to_owned(), arguments, dir, client, peer);
-            Ok(member.listening_at(urls, ports))
+            member(binary, options, &guard, index, (client, peer), &peers, "new")
         };
         let members = ports.into_iter().enumerate().map(member).collect::<Result<_, Error>>()?;
-        Ok(Cluster { members, guard })
+        Ok(Cluster {
+            members,
+            removed: Vec::new(),
+            binary: binary.clone(),
+            options: options.clone(),
+            guard,
+        })
+    }
+
+    /// Asks a member for a change of the cluster. It refuses for some seconds after
+    /// the last change, until it has seen all others for long enough.
+    fn reconfigure(&self, asked: usize, change: &str, body: &str) -> Result<(), Error> {
+        let (address, path) = (
+            self.members[asked].address(),
+            format!("/v3/cluster/member/{change}"),
+        );
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            match http::request(address, &path, Some(body), RECONFIGURED_MAX) {
+                Ok(_) => return Ok(()),
+                Err(_) if Instant::now() < deadline => thread::sleep(POLL),
+                Err(cause) => return Err(Error::io(format_args!("the change `{change}`"), &cause)),
+            }
+        }
     }
 
     fn start_members(&self) -> Result<(), Error> {
@@ -167,6 +236,27 @@ impl Cluster {
         let deadline = Instant::now() + READY_MAX;
         self.members.iter().try_for_each(|member| member.wait_ready_until(deadline))
     }
+}
+
+/// The member of this index and on these ports, in a cluster with these `peers`.
+fn member(
+    binary: &Binary,
+    options: &Options,
+    guard: &Guard,
+    index: usize,
+    (client, peer): (Port, Port),
+    peers: &str,
+    state: &str,
+) -> Result<Member, Error> {
+    let name = format!("m{index}");
+    let (urls, ports) = more_urls(&options.listen).map_err(|cause| Error::io(&name, &cause))?;
+    let mut arguments = member_arguments(&name, guard.dir(), &client, &urls, &peer);
+    arguments.push(format!("--initial-cluster={peers}"));
+    arguments.push(format!("--initial-cluster-state={state}"));
+    arguments.extend(option_arguments(binary.line(), options));
+    let dir = guard.dir().to_owned();
+    let member = Member::new(name, binary.path().to_owned(), arguments, dir, client, peer);
+    Ok(member.listening_at(urls, ports))
 }
 
 /// The URLs with a port in the place of each 0, and these ports.

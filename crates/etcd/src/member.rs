@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -44,7 +45,7 @@ pub struct Member {
     /// Where else it takes clients.
     urls: Vec<String>,
     // Held so that nobody takes them while the server is down.
-    _peer: Port,
+    peer: Port,
     _ports: Vec<Port>,
 }
 
@@ -73,7 +74,7 @@ impl Member {
             client,
             process: Mutex::default(),
             urls: Vec::new(),
-            _peer: peer,
+            peer,
             _ports: Vec::new(),
         }
     }
@@ -236,21 +237,36 @@ impl Member {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
+    pub(crate) fn peer_url(&self) -> String {
+        self.peer.url()
+    }
+
+    /// Its number in the cluster, if it says so.
+    pub(crate) fn id(&self) -> Option<u64> {
+        http::number(&self.status()?, "member_id")
+    }
+
     /// The raft term of the server, if it takes itself for the leader.
     pub(crate) fn leads_in_term(&self) -> Option<u64> {
-        let status = http::request(
-            self.client.address(),
-            "/v3/maintenance/status",
-            Some("{}"),
-            ANSWER_MAX,
-        );
-        let status = status.ok()?;
+        let status = self.status()?;
         let id = http::number(&status, "member_id")?;
         if http::number(&status, "leader")? == id {
             http::number(&status, "raft_term")
         } else {
             None
         }
+    }
+
+    fn status(&self) -> Option<String> {
+        http::request(self.address(), "/v3/maintenance/status", Some("{}"), ANSWER_MAX).ok()
     }
 
     fn signal(&self, process: &mut Process, signal: Signal) -> Result<Pid, Error> {

@@ -240,3 +240,22 @@ fn the_shared_server_is_one_for_all_threads() {
     assert!(std::ptr::eq(first, other));
     put(&first.endpoints()[0]);
 }
+
+#[test]
+fn a_member_is_removed_and_another_added() {
+    let mut cluster = cluster(3);
+    let before = cluster.endpoints();
+    put(&before[0]);
+    cluster.remove(1).unwrap();
+    assert_eq!(cluster.endpoints(), [before[0].clone(), before[2].clone()]);
+    cluster.add().unwrap();
+    let after = cluster.endpoints();
+    assert_eq!(after.len(), 3);
+    assert!(!before.contains(&after[2]));
+    assert!(has_key(&after[2]));
+    // It counts: with it there is a quorum without the first.
+    cluster.member(0).kill();
+    eventually(EVENTUALLY, "the rest is healthy", || {
+        cluster.member(2).is_healthy(SHORT)
+    });
+}
