@@ -29,7 +29,13 @@ pub(super) struct Attempt<'a> {
     /// Of the own key, beside that of a predecessor.
     own_watch: Option<Watch>,
     backoff: Backoff,
+    /// Registers that were answered and did not put the key.
+    refusals: u32,
 }
+
+/// So many registers may be refused one right after the other: the gate has moved,
+/// and nested names are in the way of a try.
+const REFUSALS_MAX: u32 = 2;
 
 /// What a waiter waits for.
 enum News {
@@ -48,6 +54,7 @@ impl<'a> Attempt<'a> {
             watch: None,
             own_watch: None,
             backoff: session.shared().backoff(),
+            refusals: 0,
         }
     }
 
@@ -76,6 +83,10 @@ impl<'a> Attempt<'a> {
     }
 
     async fn register(&mut self, gate: Revision, if_empty: bool) -> Result<(), Error> {
+        // No etcd gives cause for more, but what speaks for it may.
+        if self.refusals > REFUSALS_MAX && self.pause().await.is_none() {
+            return Ok(());
+        }
         let (client, place) = (self.session.client(), self.slot.place());
         let txn = match if_empty {
             true => requests::register_if_empty(client, place, gate, self.value),
@@ -86,6 +97,7 @@ impl<'a> Attempt<'a> {
         };
         let answer = answer.and_then(|answer| {
             let registered = requests::registered(&answer, if_empty)?;
+            self.refusals += u32::from(!registered.put);
             self.handle(|lock, now| lock.handle_registered(now, &registered));
             Ok(())
         });
@@ -114,37 +126,34 @@ impl<'a> Attempt<'a> {
         self.watch = None;
         let place = self.slot.place();
         let (keys, own) = match watched {
-            Watched::Queue => (requests::queue(place), None),
-            Watched::Predecessor(key) => (KeyRange::key(key), Some(KeyRange::key(place.key.clone()))),
+            Watched::Queue => {
+                self.own_watch = None;
+                (requests::queue(place), None)
+            }
+            Watched::Predecessor(key) => {
+                let own = self.own_watch.is_none().then(|| KeyRange::key(place.key.clone()));
+                (KeyRange::key(key), own)
+            }
         };
-        let Some((watch, mut created)) = self.watch_keys(keys).await? else {
+        let creating = both(self.create(Some(keys)), self.create(own));
+        let Some((watch, own)) = self.unless_ended(creating).await else {
             return Ok(());
         };
-        self.watch = Some(watch);
-        match own {
-            None => self.own_watch = None,
-            Some(_) if self.own_watch.is_some() => {}
-            Some(own) => {
-                let Some((watch, own_created)) = self.watch_keys(own).await? else {
-                    return Ok(());
-                };
-                self.own_watch = Some(watch);
-                created = created.max(own_created);
-            }
-        }
+        let (watch, own) = match (watch, own) {
+            (Ok(watch), Ok(own)) => (watch, own),
+            (Err(end), _) | (_, Err(end)) => return self.watch_ended(end).await,
+        };
+        let created = watch.iter().chain(&own).map(Watch::created_revision).max();
+        self.watch = watch;
+        self.own_watch = own.or(self.own_watch.take());
         self.backoff.reset();
-        self.handle(|lock, _| lock.handle_watching(created));
+        self.handle(|lock, _| lock.handle_watching(created.unwrap_or_default()));
         Ok(())
     }
 
-    async fn watch_keys(&mut self, keys: KeyRange) -> Result<Option<(Watch, Revision)>, Error> {
-        let watch = self.client().watch(keys).no_put().resume(false);
-        match self.unless_ended(watch.into_future()).await {
-            Some(Ok(watch)) => {
-                let created = watch.created_revision();
-                Ok(Some((watch, created)))
-            }
-            Some(Err(end)) => self.watch_ended(end).await.map(|()| None),
+    async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
+        match keys {
+            Some(keys) => self.client().watch(keys).no_put().resume(false).await.map(Some),
             None => Ok(None),
         }
     }
@@ -244,9 +253,10 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn pause(&mut self) {
+    /// `None` where the session has ended meanwhile.
+    async fn pause(&mut self) -> Option<()> {
         let pause = clock::sleep_until(clock::now() + self.backoff.next_wait());
-        race(pause, self.session.ended()).await;
+        self.unless_ended(pause).await
     }
 
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
@@ -255,6 +265,15 @@ impl<'a> Attempt<'a> {
 
     fn client(&self) -> &'a Client {
         self.session.client()
+    }
+}
+
+/// Waits for both, at the same time.
+async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
+    let (mut left, mut right) = (pin!(left), pin!(right));
+    match race(left.as_mut(), right.as_mut()).await {
+        Either::Left(left) => (left, right.await),
+        Either::Right(right) => (left.await, right),
     }
 }
 

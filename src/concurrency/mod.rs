@@ -11,10 +11,12 @@ mod requests;
 mod seat;
 mod session;
 mod shared;
+mod short;
 mod slot;
 mod token;
 
 pub use guard::Guard;
 pub use mutex::Mutex;
 pub use session::{Session, SessionBuilder};
+pub use short::LockBuilder;
 pub use token::Token;

@@ -98,7 +98,7 @@ impl Mutex {
     /// Dropped at any point, it leaves no key behind: what may be on the server is
     /// taken back in the background. Its place in the queue is lost.
     pub async fn lock(&self) -> Result<Guard, Error> {
-        self.in_time(self.acquire()).await
+        in_time(&self.name, self.timeout, self.acquire()).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
@@ -118,7 +118,7 @@ impl Mutex {
     ///
     /// As [`Mutex::lock`].
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
-        self.in_time(self.try_acquire()).await
+        in_time(&self.name, self.timeout, self.try_acquire()).await
     }
 
     async fn acquire(&self) -> Result<Guard, Error> {
@@ -150,21 +150,6 @@ impl Mutex {
         }
     }
 
-    async fn in_time<T>(&self, locking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let Some(timeout) = self.timeout else {
-            return locking.await;
-        };
-        match race(locking, clock::sleep_until(clock::now() + timeout)).await {
-            Either::Left(locked) => locked,
-            Either::Right(()) => Err(Error::new(
-                Code::DeadlineExceeded,
-                Origin::Library,
-                Delivery::Answered,
-                format!("lock {:?}: not ours within {timeout:?}", self.name),
-            )),
-        }
-    }
-
     fn refused(&self, failure: Failure) -> Error {
         let not_locked = |code, message| Error::new(code, Origin::Library, Delivery::Answered, message);
         let name = &self.name;
@@ -189,6 +174,26 @@ impl Mutex {
             ),
             Failure::Busy => not_locked(Code::Aborted, format!("lock {name:?}: somebody else has it")),
         }
+    }
+}
+
+/// Gives up what takes longer. It has to be cancel safe.
+pub(super) async fn in_time<T>(
+    name: &str,
+    timeout: Option<Duration>,
+    locking: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(timeout) = timeout else {
+        return locking.await;
+    };
+    match race(locking, clock::sleep_until(clock::now() + timeout)).await {
+        Either::Left(locked) => locked,
+        Either::Right(()) => Err(Error::new(
+            Code::DeadlineExceeded,
+            Origin::Library,
+            Delivery::Answered,
+            format!("lock {name:?}: not ours within {timeout:?}"),
+        )),
     }
 }
 

@@ -58,12 +58,13 @@ impl Drop for Watchman {
 /// Tries until nothing of the lock is left on the server.
 async fn settle(shared: Arc<Shared>, slot: Arc<Slot>, turn: OwnedSemaphorePermit) {
     let mut unsettled = Unsettled {
+        shared,
         slot,
         turn: Some(turn),
     };
-    let slot = &*unsettled.slot;
+    let (shared, slot) = (&*unsettled.shared, &*unsettled.slot);
     let mut backoff = shared.backoff();
-    while undo(&shared, slot).await.is_err() {
+    while undo(shared, slot).await.is_err() {
         if shared.lease().end().is_some() {
             slot.handle(|lock, _| lock.handle_session_ended());
         } else {
@@ -75,8 +76,11 @@ async fn settle(shared: Arc<Shared>, slot: Arc<Slot>, turn: OwnedSemaphorePermit
 }
 
 /// A turn that is passed on only when the lock was given back. With a runtime that
-/// is shut down it goes for good: a transaction of its holder may be under way.
+/// is shut down, or in a panic, it goes for good: a transaction of its holder may be
+/// under way. So that nobody waits for it, or starts over beside it, the session
+/// goes first.
 struct Unsettled {
+    shared: Arc<Shared>,
     slot: Arc<Slot>,
     turn: Option<OwnedSemaphorePermit>,
 }
@@ -84,6 +88,7 @@ struct Unsettled {
 impl Drop for Unsettled {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take() {
+            self.shared.lease().forget();
             turn.forget();
         }
     }
@@ -121,14 +126,18 @@ pub(super) async fn undo(shared: &Shared, slot: &Slot) -> Result<bool, Error> {
             }
             _ => continue,
         };
-        if let Err(error) = answered {
-            if error.etcd() == Some(EtcdError::LeaseNotFound) {
+        match answered {
+            Ok(()) => {}
+            // The key went with it, and not by us.
+            Err(error) if error.etcd() == Some(EtcdError::LeaseNotFound) => {
                 shared.lease().gone();
+                deleted.get_or_insert(false);
                 slot.handle(|lock, _| lock.handle_session_ended());
-            } else {
-                slot.handle(|lock, _| lock.handle_undo_failed());
             }
-            return Err(error);
+            Err(error) => {
+                slot.handle(|lock, _| lock.handle_undo_failed());
+                return Err(error);
+            }
         }
     }
     Ok(deleted.unwrap_or(false))

@@ -39,6 +39,8 @@ use crate::types::Revision;
 
 mod action;
 mod place;
+#[cfg(test)]
+mod readings;
 mod rules;
 #[cfg(test)]
 mod scenarios;

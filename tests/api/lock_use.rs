@@ -1,11 +1,12 @@
 //! The lock as it is used: tried, waited for with a bound, held around a piece of
 //! work, and wanted by many at once.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tenure::{Code, Error, LeaseEnd};
+use tenure::{Code, Error, KeyRange, LeaseEnd};
 
 use crate::lock::{TTL, session, until_queue_is};
 use crate::support::{client, counted_client, patiently, run};
@@ -150,6 +151,17 @@ fn work_is_dropped_when_the_lock_is_lost() {
 }
 
 #[test]
+fn work_that_was_done_after_the_loss_was_not_protected() {
+    run(async {
+        let session = session().await;
+        let guard = session.mutex("use/late").lock().await.unwrap();
+        // Over within one poll, so that nobody is told of the loss before it is done.
+        let worked = guard.run(async |_| session.orphan()).await;
+        assert_eq!(worked.unwrap_err().code(), Code::FailedPrecondition);
+    });
+}
+
+#[test]
 fn work_on_a_key_that_somebody_deleted_was_not_protected() {
     run(async {
         let session = session().await;
@@ -159,6 +171,94 @@ fn work_on_a_key_that_somebody_deleted_was_not_protected() {
             .run(async |guard: &tenure::Guard| client.delete(guard.key().to_vec()).await.map(drop))
             .await;
         assert_eq!(worked.unwrap_err().code(), Code::FailedPrecondition);
+    });
+}
+
+#[test]
+fn work_that_panics_gives_the_lock_back() {
+    run(async {
+        let session = session().await;
+        let guard = session.mutex("use/panic").lock().await.unwrap();
+        let worked = tokio::spawn(guard.run(async |_| panic!("as a test wants it"))).await;
+        let worked: Result<Result<(), Error>, _> = worked;
+        assert!(worked.unwrap_err().is_panic());
+        let mutex = session.mutex("use/panic");
+        patiently("the next grant", mutex.lock()).await.unwrap().release().await.unwrap();
+        until_queue_is(session.client(), "use/panic", 0).await;
+    });
+}
+
+/// More keys than an answer about a queue shows.
+const MANY: usize = 150;
+
+#[test]
+fn a_queue_that_no_answer_shows_whole_is_waited_for_to_its_end() {
+    run(async {
+        let (name, session) = ("use/long", session().await);
+        let client = session.client();
+        // Older keys of other clients, and nested ones between them and ours.
+        for number in 0..2 * MANY {
+            let nested = if number < MANY { "" } else { "nested/" };
+            client.put(format!("{name}/{nested}{number}"), "").await.unwrap();
+        }
+        let mutex = session.mutex(name);
+        assert!(
+            mutex.try_lock().await.unwrap().is_none(),
+            "a try looks behind nested names"
+        );
+        let keys = i64::try_from(2 * MANY).unwrap();
+        until_queue_is(client, name, keys).await;
+        let locking = tokio::spawn(async move { mutex.lock().await });
+        until_queue_is(client, name, keys + 1).await;
+        // The nearest goes first, and others from everywhere.
+        for number in (1..MANY).rev() {
+            client.delete(format!("{name}/{number}")).await.unwrap();
+        }
+        assert!(!locking.is_finished(), "somebody older is there");
+        client.delete(format!("{name}/0")).await.unwrap();
+        let guard = patiently("the lock", locking).await.unwrap().unwrap();
+        assert!(session.mutex("use/long/nested").try_lock().await.unwrap().is_none());
+        guard.release().await.unwrap();
+        client.delete(KeyRange::prefix(format!("{name}/"))).await.unwrap();
+    });
+}
+
+#[test]
+fn a_lock_of_the_client_has_a_session_of_its_own_that_ends_with_it() {
+    run(async {
+        let (client, other) = (client().await, session().await);
+        for drops in [false, true] {
+            let guard = client.lock("use/short").ttl(TTL).value("me").await.unwrap();
+            let lease = guard.session().lease_id();
+            let kv = client.get(guard.key().to_vec()).await.unwrap().kvs.remove(0);
+            assert_eq!(kv.value, "me");
+            assert!(other.mutex("use/short").try_lock().await.unwrap().is_none());
+            match drops {
+                true => drop(guard),
+                false => guard.release().await.unwrap(),
+            }
+            let next = patiently("the next grant", other.mutex("use/short").lock()).await.unwrap();
+            next.release().await.unwrap();
+            patiently("the end of the lease", async {
+                while client.leases().await.unwrap().leases.iter().any(|status| status.id == lease.0) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn a_lock_of_the_client_that_is_not_had_in_time_leaves_nothing() {
+    run(async {
+        let (client, other) = (client().await, session().await);
+        let held = other.mutex("use/short/time").lock().await.unwrap();
+        let locking = client.lock("use/short/time").timeout(Duration::from_millis(100));
+        let error = patiently("the end of the time", locking.into_future()).await.unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+        until_queue_is(&client, "use/short/time", 1).await;
+        held.release().await.unwrap();
     });
 }
 

@@ -351,6 +351,86 @@ fn a_register_that_was_given_up_is_withdrawn_until_its_gate_is_past() {
 }
 
 #[test]
+fn what_registers_after_a_withdrawal_goes_through_the_gate_that_it_put() {
+    let mut lock = lock();
+    lock.handle_acquire(NOW);
+    drain(&mut lock);
+    lock.handle_release();
+    drain(&mut lock);
+    lock.handle_withdrawn(Revision(6));
+    assert_eq!(drain(&mut lock), [Action::Freed]);
+    lock.handle_acquire(NOW);
+    assert_eq!(drain(&mut lock), [Action::Register { gate: Revision(6) }]);
+}
+
+#[test]
+fn a_key_of_another_lease_that_an_undoing_finds_is_left_alone() {
+    let theirs = KeyValue {
+        lease: 99,
+        ..entry("jobs/77", 8)
+    };
+    let mut lock = lock();
+    lock.handle_acquire(NOW);
+    drain(&mut lock);
+    lock.handle_release();
+    drain(&mut lock);
+    lock.handle_withdraw_passed(Revision(6), Some(&theirs));
+    assert_eq!(drain(&mut lock), [Action::Freed]);
+
+    let mut lock = waiting(5, &[entry("jobs/1", 2)]);
+    lock.handle_release();
+    drain(&mut lock);
+    lock.handle_released(Revision(10), true, Some(&theirs));
+    assert_eq!(drain(&mut lock), [Action::Freed]);
+}
+
+#[test]
+fn nothing_is_registered_after_the_deadline() {
+    let over = [Action::Fail(Failure::SessionEnded), Action::Freed];
+    let mut lock = lock();
+    lock.handle_acquire(DEADLINE);
+    assert_eq!(drain(&mut lock), over);
+    lock.handle_acquire(NOW);
+    drain(&mut lock);
+    lock.handle_register_failed(DEADLINE, false);
+    assert_eq!(drain(&mut lock), over);
+}
+
+#[test]
+fn the_end_of_the_session_leaves_a_held_lock_to_its_holder() {
+    let mut lock = lock();
+    registered(&mut lock, 5, &[]);
+    lock.handle_session_ended();
+    assert_eq!(drain(&mut lock), []);
+    lock.handle_release();
+    assert!(matches!(drain(&mut lock)[..], [Action::Release { .. }]));
+}
+
+#[test]
+fn a_try_that_queued_behind_somebody_does_not_wait() {
+    let mut lock = lock();
+    lock.handle_try_acquire(NOW);
+    drain(&mut lock);
+    let nested = [entry("jobs/nightly/1", 2)];
+    let answer = Registered {
+        put: false,
+        revision: Revision(4),
+        gate: Revision::ZERO,
+        own: None,
+        queue: &nested,
+        more: false,
+    };
+    lock.handle_registered(NOW, &answer);
+    drain(&mut lock);
+    let actions = answer_register(&mut lock, 5, &[entry("jobs/1", 3)]);
+    let release = Action::Release {
+        created: Revision(5),
+        close_gate: false,
+    };
+    assert_eq!(actions, [Action::Fail(Failure::Busy), release]);
+}
+
+#[test]
 fn a_refused_register_leaves_nothing_to_withdraw() {
     let mut lock = lock();
     lock.handle_acquire(NOW);

@@ -1,8 +1,10 @@
 //! Answers that fail or never come: what is tried again, and what is final.
 
+use std::time::Duration;
+
 use tenure::{Code, EtcdError, Origin, Revision};
 
-use super::{KEY, held, kv, lock, locked, refused, registered, released, session};
+use super::{KEY, found, held, kv, lock, locked, refused, registered, released, session};
 
 /// The release of a dropped guard arrives until it is answered.
 #[tokio::test]
@@ -84,4 +86,57 @@ async fn a_register_that_a_busy_server_turned_away_is_sent_again() {
     drop(locked(locking).await);
     let release = etcd.txn().await.message;
     assert!(release.failure.is_empty(), "nothing is loose: {release:?}");
+}
+
+/// Far more than a client sends that waits longer and longer, and far less than one
+/// that does not wait.
+const REFUSALS_MAX: usize = 50;
+
+#[tokio::test]
+async fn a_register_that_is_refused_for_no_reason_is_sent_ever_more_seldom() {
+    // The gate stays where it is, or moves again and again.
+    for gates in [[0, 0], [7, 0]] {
+        let (session, mut etcd) = session().await;
+        let locking = lock(&session);
+        let mut refusals = 0;
+        let refusing = async {
+            loop {
+                etcd.txn().await.answer(&found(9, &[], gates[refusals % 2], &[]));
+                refusals += 1;
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(Duration::from_millis(500), refusing).await;
+        assert!(
+            refusals < REFUSALS_MAX,
+            "{refusals} times at the gates {gates:?}, without a pause"
+        );
+        etcd.txn().await.answer(&registered(10, &[kv(KEY, 10)]));
+        drop(locked(locking).await);
+    }
+}
+
+#[tokio::test]
+async fn a_release_whose_lease_is_gone_says_that_the_lock_had_been_lost() {
+    for runs in [false, true] {
+        let (session, mut etcd) = session().await;
+        let locking = lock(&session);
+        etcd.txn().await.lose();
+        etcd.txn().await.answer(&found(6, &[kv(KEY, 5)], 0, &[kv(KEY, 5)]));
+        let guard = locked(locking).await;
+        // It closes the gate, with the lease.
+        let releasing = tokio::spawn(async move {
+            match runs {
+                true => guard.run(async |_| ()).await,
+                false => guard.release().await,
+            }
+        });
+        etcd.txn().await.fail("5", "etcdserver: requested lease not found");
+        let error = releasing.await.unwrap().expect_err("somebody else may have had it");
+        assert_eq!(
+            (error.code(), error.origin()),
+            (Code::FailedPrecondition, Origin::Library),
+            "{error}"
+        );
+        assert!(!session.is_valid(), "everybody is told");
+    }
 }

@@ -2,7 +2,7 @@
 //! between the queue as read and the watch as begun.
 
 use tenure::pb::etcdserverpb::watch_create_request::FilterType;
-use tenure::pb::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchResponse};
+use tenure::pb::etcdserverpb::{RangeRequest, RangeResponse, WatchCreateRequest, WatchResponse};
 use tenure::pb::mvccpb::event::EventType;
 use tenure::pb::mvccpb::{Event, KeyValue};
 use tenure::{Code, Revision, Session};
@@ -201,9 +201,10 @@ async fn far_behind() -> (Session, Etcd, Locking, Watching, Watching) {
     let mut predecessor = etcd.watch().await;
     assert_eq!(predecessor.request.key, NEAREST);
     assert!(predecessor.request.range_end.is_empty());
-    predecessor.send(&created(10));
+    // Neither waits for the other.
     let own = etcd.watch().await;
     assert_eq!(own.request.key, KEY);
+    predecessor.send(&created(10));
     (session, etcd, locking, predecessor, own)
 }
 
@@ -222,6 +223,36 @@ async fn far_behind_the_predecessors_deletion_grants_nothing_but_a_range() {
     watching.send_as(2, &created(11));
     watching.send_as(2, &deleted(OLDER, 12));
     assert_eq!(locked(locking).await.token().create_revision(), Revision(10));
+}
+
+#[tokio::test]
+async fn far_behind_a_watch_of_ours_that_began_late_is_joined_to_a_range() {
+    let (_session, mut etcd, locking, _predecessor, mut own) = far_behind().await;
+    own.send_as(1, &created(20));
+    let asked = etcd.range().await;
+    assert_eq!(asked.message, range(true));
+    asked.answer(&ranged(20, &[kv(OLDER, 3)]));
+    assert_eq!(refused(locking).await.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn far_behind_our_own_key_stays_watched_from_one_predecessor_to_the_next() {
+    let (session, mut etcd, locking, mut predecessor, mut own) = far_behind().await;
+    own.send_as(1, &created(10));
+    predecessor.send(&deleted(NEAREST, 11));
+    let part = RangeResponse {
+        more: true,
+        ..ranged(11, &BOTH())
+    };
+    etcd.range().await.answer(&part);
+    let mut next = etcd.watch().await;
+    assert_eq!(next.request.key, OLDER);
+    next.send_as(2, &created(11));
+    own.send_as(1, &deleted(KEY, 12));
+    assert_eq!(refused(locking).await.code(), Code::Aborted);
+    // And nothing else was asked meanwhile.
+    let _next = lock(&session);
+    etcd.txn().await;
 }
 
 #[tokio::test]
