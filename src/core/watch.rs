@@ -437,6 +437,9 @@ impl<R: Clone> Watches<R> {
         let reason = response.cancel_reason;
         let compact_revision = Revision(response.compact_revision);
         let end = if compact_revision > Revision::ZERO {
+            // The server keeps it until it is cancelled, and tells the stream's others of no
+            // progress, as one is behind (etcd's `mvcc`).
+            self.cancels.extend(watch.id());
             WatchEnd::Compacted { compact_revision }
         } else {
             let verdict = Verdict::of_reason(&reason);

@@ -1,8 +1,8 @@
-//! Readers that are slower than the events, against a real server.
+//! Readers that are slower than the events.
 
-use tenure::{Event, KeyRange, Revision, Watch, WatchEnd};
+use tenure::{Client, Event, KeyRange, Revision, Watch, WatchEnd};
 
-use crate::support::{client, patiently, run};
+use crate::support::{OwnServer, client, patiently, run};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -81,14 +81,9 @@ fn a_hundred_stalled_readers_cost_neither_the_connection_nor_the_one_that_reads(
 #[test]
 fn a_compaction_while_a_reader_is_behind_is_told_once_it_has_read_the_rest() {
     // Its own server: others would be told of the compaction too.
-    let cluster = tenure_etcd::Cluster::start(
-        &tenure_etcd::Binary::find().unwrap(),
-        1,
-        tenure_etcd::Options::default(),
-    )
-    .unwrap();
+    let server = OwnServer::start();
     run(async {
-        let client = tenure::Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let mut watch = client.watch("key").buffer_bytes(4 << 10).catch_up(true).await.unwrap();
         let mut quick = client.watch("key").await.unwrap();
         let mut last = Revision::ZERO;

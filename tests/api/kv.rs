@@ -2,9 +2,9 @@
 
 use tenure::pb::etcdserverpb::RangeResponse;
 use tenure::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
-use tenure::{Code, Delivery, EtcdError, KeyRange, LeaseId, Origin, Revision};
+use tenure::{Client, Code, Delivery, EtcdError, KeyRange, LeaseId, Origin, Revision};
 
-use crate::support::{client, endpoints, run};
+use crate::support::{OwnServer, client, run};
 
 fn keys(answer: &RangeResponse) -> Vec<String> {
     answer.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect()
@@ -32,8 +32,9 @@ fn a_put_is_read_back_with_its_revisions() {
 
 #[test]
 fn an_old_revision_shows_the_old_value_until_it_is_compacted() {
+    let server = OwnServer::start();
     run(async {
-        let client = client().await;
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let old = client.put("kv/old", "old").await.unwrap().revision();
         let new = client.put("kv/old", "new").await.unwrap().revision();
         assert_eq!(
@@ -52,7 +53,7 @@ fn an_old_revision_shows_the_old_value_until_it_is_compacted() {
             (Origin::Server, Delivery::Answered)
         );
         assert!(
-            endpoints().iter().any(|endpoint| Some(&**endpoint) == error.endpoint()),
+            server.endpoints().iter().any(|endpoint| Some(&**endpoint) == error.endpoint()),
             "{error}"
         );
         let error = client.compact(new).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Watches over connections that break, against a real server.
+//! Watches over connections that break, and over a server that goes and comes back.
 
 use std::future::Future;
 use std::io;
@@ -9,11 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tenure::{Client, Config, Dialing, Endpoint, Event, Io, KeyRange, Op, Revision, Watch, WatchEnd};
-use tenure_etcd::{Binary, Cluster, Options};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::support::run;
+use crate::support::{OwnServer, run};
 
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -39,17 +38,13 @@ async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what} has not happened"))
 }
 
-fn cluster() -> Cluster {
-    Cluster::start(&Binary::find().unwrap(), 1, Options::default()).unwrap()
-}
-
 #[test]
 fn a_watch_of_a_busy_prefix_that_is_cut_200_times_sees_the_servers_history() {
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let writer = Client::connect(cluster.endpoints()).await.unwrap();
+        let writer = Client::connect(server.endpoints()).await.unwrap();
         let cuts = Cuts::new(CUTS);
-        let client = cuts.client(&cluster).await;
+        let client = cuts.client(&server).await;
         let mut watch = client.watch(KeyRange::prefix("cut/")).timeout(PATIENCE).await.unwrap();
         let created = watch.created_revision();
         let writing = tokio::spawn(write_until(writer.clone(), cuts.clone()));
@@ -94,16 +89,15 @@ async fn until_last(watch: &mut Watch, cuts: &Cuts) -> Vec<Event> {
 
 #[test]
 fn a_watch_outlives_its_server_and_one_is_told_of_a_compaction_meanwhile() {
-    let cluster = cluster();
+    let server = OwnServer::start();
     run(async {
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = Client::connect(server.endpoints()).await.unwrap();
         let cuts = Cuts::new(0);
-        let mut behind = cuts.client(&cluster).await.watch("outlives/behind").await.unwrap();
+        let mut behind = cuts.client(&server).await.watch("outlives/behind").await.unwrap();
         let mut watch = client.watch("outlives/key").await.unwrap();
         cuts.dials(false);
-        cluster.member(0).kill();
-        cluster.member(0).start().unwrap();
-        cluster.member(0).wait_ready().unwrap();
+        server.kill();
+        server.start_again();
         patiently("a put", async {
             while client.put("outlives/key", "one").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,8 +151,8 @@ impl Cuts {
 
     /// A client on such connections. The member is named many times: each name has a
     /// connection of its own, so that the waits before the dials of one overlap.
-    async fn client(&self, cluster: &Cluster) -> Client {
-        let names = vec![cluster.endpoints(); CONNECTIONS].concat();
+    async fn client(&self, server: &OwnServer) -> Client {
+        let names = vec![server.endpoints(); CONNECTIONS].concat();
         loop {
             let connected = Client::connect_over(self.dialer(), &names, Config::default()).await;
             if let Ok(client) = connected {

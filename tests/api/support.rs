@@ -56,8 +56,8 @@ fn embedded_endpoint() -> &'static str {
     SHARED.get_or_init(Embedded::start).server.endpoint()
 }
 
-/// A server of one test alone, for what would disturb the others: of the kind that
-/// the environment asks for.
+/// A server of one test alone, for what would disturb the others, such as a compaction:
+/// of the kind that the environment asks for.
 pub(crate) enum OwnServer {
     Etcd(Cluster),
     Embedded(Embedded),

@@ -210,8 +210,9 @@ fn a_transaction_is_one_batch_also_where_the_server_sends_it_in_pieces() {
 
 #[test]
 fn compaction_ends_a_watch_of_the_past_and_says_so_again_and_again() {
+    let server = OwnServer::start();
     run(async {
-        let client = client().await;
+        let client = Client::connect(server.endpoints()).await.unwrap();
         client.put("watch/compact", "one").await.unwrap();
         let now = client.put("watch/compact", "two").await.unwrap().revision();
         client.compact(now).await.unwrap();
@@ -222,6 +223,24 @@ fn compaction_ends_a_watch_of_the_past_and_says_so_again_and_again() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+#[test]
+fn a_watch_that_a_compaction_ended_leaves_nothing_on_the_server_and_holds_up_no_progress() {
+    let server = OwnServer::start();
+    run(async {
+        let client = Client::connect(server.endpoints()).await.unwrap();
+        let mut beside = client.watch("compacted/beside").await.unwrap();
+        client.put("compacted", "one").await.unwrap();
+        let now = client.put("compacted", "two").await.unwrap().revision();
+        client.compact(now).await.unwrap();
+        let mut past = client.watch("compacted").start_revision(Revision(1)).await.unwrap();
+        let end = end(&mut past).await;
+        assert!(matches!(end, WatchEnd::Compacted { .. }), "{end:?}");
+        until_server_has(&server, 1).await;
+        beside.request_progress();
+        assert!(patiently("progress", beside.next()).await.unwrap().is_progress());
     });
 }
 
@@ -307,16 +326,18 @@ async fn until_server_has(server: &OwnServer, watches: usize) {
 }
 
 #[test]
-fn a_progress_request_is_answered_by_a_batch_without_events() {
+fn each_progress_request_is_answered_by_a_batch_without_events() {
     run(async {
         let client = client().await;
         let mut watch = client.watch("watch/progress").await.unwrap();
         let put = client.put("watch/progress/beside", "value").await.unwrap().revision();
-        watch.request_progress();
-        let batch = patiently("progress", watch.next()).await.unwrap();
-        assert!(batch.is_progress());
-        assert!(batch.revision >= put, "{batch:?}");
-        assert_eq!(batch.resume_revision, watch.created_revision().next());
+        for _ in 0..2 {
+            watch.request_progress();
+            let batch = patiently("progress", watch.next()).await.unwrap();
+            assert!(batch.is_progress());
+            assert!(batch.revision >= put, "{batch:?}");
+            assert_eq!(batch.resume_revision, watch.created_revision().next());
+        }
     });
 }
 

@@ -22,6 +22,9 @@
 //!   them, or puts one of them and is then compacted at its very revision: they stop
 //!   a real server, the second when the key is read ("range failed to find revision pair");
 //! - the time that a lease has left, and one that expires: they depend on when a server looks;
+//! - the order of a lease's keys and of the leases in a list: there it is that of a map's
+//!   chance, and of expiry by the nanosecond;
+//! - the progress that a watch is told by itself, where it wants that: it comes every 10 minutes;
 //! - of a watch that is behind, because it starts in the past: how its events are put
 //!   into messages, and what revision is in the header of those, since a server comes
 //!   to it every 100 ms. Each event is compared all the same, no revision may come in two

@@ -14,7 +14,7 @@ const PUTS: usize = 500;
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What h2 sets where nobody says otherwise (RFC 9113, section 6.9.2).
-const WINDOW_BYTES_OF_H2: u32 = 65_535;
+pub(crate) const WINDOW_BYTES_OF_H2: u32 = 65_535;
 
 /// How many of 500 concurrent puts succeed when all are answered at once.
 async fn succeeded(config: Config) -> usize {

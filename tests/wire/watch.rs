@@ -1,6 +1,7 @@
 //! The watch stream against a server that breaks the protocol, stalls, or goes.
 
 mod again;
+mod many;
 
 use std::task::Poll;
 use std::time::Duration;
@@ -106,8 +107,12 @@ fn put(id: i64, revision: i64) -> WatchResponse {
 
 /// A client, and the watch streams that it opens.
 async fn peers(builder: &h2::server::Builder) -> (Client, mpsc::UnboundedReceiver<Peer>) {
+    peers_of(Config::default(), builder).await
+}
+
+async fn peers_of(config: Config, builder: &h2::server::Builder) -> (Client, mpsc::UnboundedReceiver<Peer>) {
     let (opened, streams) = mpsc::unbounded_channel();
-    let (client, server) = server(Config::default(), builder).await;
+    let (client, server) = server(config, builder).await;
     serve(server, move |asked| {
         let opened = opened.clone();
         async move {
@@ -263,42 +268,6 @@ async fn a_watch_survives_streams_that_are_cut_in_every_way() {
     let batch = patiently("an event", watch.next()).await.unwrap();
     assert_eq!(batch.events[0].revision(), Revision(revision + 1));
     assert_eq!((watch.reconnects(), watch.created_revision()), (4, Revision(10)));
-}
-
-#[tokio::test]
-async fn a_thousand_watches_are_sent_before_the_first_is_answered_on_a_resume_too() {
-    const COUNT: i64 = 1000;
-    let (client, mut streams) = peers(&h2::server::Builder::new()).await;
-    let creating: Vec<_> = (0..COUNT).map(|_| create(&client)).collect();
-    let mut watches = Vec::new();
-    for creating in [Some(creating), None] {
-        let mut peer = patiently("a stream", streams.recv()).await.unwrap();
-        let start = if creating.is_some() { 0 } else { 11 };
-        for _ in 0..COUNT {
-            match peer.request().await {
-                Some(RequestUnion::CreateRequest(create)) => assert_eq!(create.start_revision, start),
-                other => panic!("{other:?}"),
-            }
-        }
-        for id in 0..COUNT {
-            peer.send(&created(id));
-        }
-        for creating in creating.into_iter().flatten() {
-            watches.push(patiently("created", creating).await.unwrap().unwrap());
-        }
-        if start == 0 {
-            peer.responses.send_trailers(trailers("14")).unwrap();
-            continue;
-        }
-        for id in 0..COUNT {
-            peer.send(&put(id, 11));
-        }
-        for watch in &mut watches {
-            let batch = patiently("an event", watch.next()).await.unwrap();
-            assert_eq!(batch.events[0].revision(), Revision(11));
-            assert_eq!(watch.reconnects(), 1);
-        }
-    }
 }
 
 #[tokio::test]

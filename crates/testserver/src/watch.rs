@@ -97,10 +97,9 @@ impl Watches {
         self.ready.remove(&stream);
     }
 
-    /// How many watches there are.
+    /// How many watches there are, with those that a compaction ended on this side only.
     pub(crate) fn count(&self) -> usize {
-        let watchers = self.streams.values().flat_map(|stream| stream.watchers.values());
-        watchers.filter(|watcher| !watcher.compacted).count()
+        self.streams.values().map(|stream| stream.watchers.len()).sum()
     }
 
     /// Creates a watch, or answers why not: both are a `created`.

@@ -126,7 +126,8 @@ fn a_compaction_while_a_reader_is_behind_ends_the_watch_once() {
     script.answer(compacted);
     script.drain();
     assert_eq!(script.actions(), ["1 caught up", "1 compacted 40"]);
-    assert!(script.requests().is_empty() && !script.watches.needs_stream());
+    assert_eq!(script.requests(), ["cancel 1"]);
+    assert!(!script.watches.needs_stream());
 }
 
 #[test]
@@ -164,4 +165,18 @@ fn nothing_is_delivered_behind_a_notice_that_was_refused() {
     assert!(script.actions().is_empty());
     script.drain();
     assert_eq!(script.requests(), ["cancel 0", "create key from 11"]);
+}
+
+#[test]
+fn a_stream_that_is_lost_after_a_reader_has_caught_up_is_a_reconnect() {
+    let mut script = Script::with_catching_up(true);
+    script.refuse(events(0, 12, &[12]));
+    script.drain();
+    script.requests();
+    script.answer(created_answer(1, 12));
+    assert_eq!(script.actions(), ["1 caught up"]);
+    script.reconnect();
+    script.requests();
+    script.answer(created_answer(0, 12));
+    assert!(script.actions().contains(&"1 resumed".to_owned()));
 }

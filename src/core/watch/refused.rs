@@ -137,6 +137,25 @@ fn refusals_that_nobody_can_explain_end_the_watch_after_a_few() {
 }
 
 #[test]
+fn a_refusal_that_passes_is_patience_renewed_with_those_that_nobody_can_explain() {
+    let mut script = Script::with_resuming(1, 10);
+    script.answer(canceled(0, ""));
+    script.actions();
+    for round in 1..=2 * UNEXPLAINED_MAX {
+        script.wait();
+        script.requests();
+        let reason = if round % (UNEXPLAINED_MAX - 1) == 0 {
+            NO_LEADER
+        } else {
+            ""
+        };
+        script.answer(refused(-1, reason));
+        assert_eq!(script.actions().len(), 1, "round {round}");
+    }
+    assert!(script.watches.poll_timeout().is_some());
+}
+
+#[test]
 fn a_refused_watch_waits_on_while_the_stream_breaks_and_can_be_given_up() {
     let mut script = Script::with_resuming(3, 10);
     script.answer(canceled(0, NO_LEADER));

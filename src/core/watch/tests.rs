@@ -400,7 +400,7 @@ fn a_revision_that_is_too_large_ends_the_watch_behind_all_before_it() {
 }
 
 #[test]
-fn compaction_is_reported_once() {
+fn compaction_is_reported_once_and_cancelled_on_the_server_too() {
     let mut script = Script::new();
     script.create(2);
     script.requests();
@@ -412,6 +412,7 @@ fn compaction_is_reported_once() {
     };
     script.answer(compacted.clone());
     assert_eq!(script.actions(), ["1 created 0 at 50", "1 compacted 40"]);
+    assert_eq!(script.requests(), ["cancel 0"]);
     script.answer(compacted);
     assert!(script.actions().is_empty() && script.requests().is_empty());
 }

@@ -195,6 +195,7 @@ async fn a_compaction_on_a_resume_is_told_after_one_request_and_asked_for_no_mor
             );
         }
     }
+    assert_eq!([peer.canceled().await, peer.canceled().await], [1, 0]);
     // The next request on the stream is what is asked for next, and nothing is in between.
     let creating = create(&client);
     match peer.request().await {

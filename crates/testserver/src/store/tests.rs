@@ -323,6 +323,10 @@ fn what_a_taken_branch_cannot_do_leaves_nothing_behind() {
         ignore_value: true,
         ..put_request("x", "")
     };
+    let keeps_lease = PutRequest {
+        ignore_lease: true,
+        ..put_request("x", "")
+    };
     let leased = PutRequest {
         lease: 8,
         ..put_request("y", "")
@@ -333,6 +337,7 @@ fn what_a_taken_branch_cannot_do_leaves_nothing_behind() {
     };
     for (operation, expected) in [
         (Operation::Put(keeps), Error::KeyNotFound),
+        (Operation::Put(keeps_lease), Error::KeyNotFound),
         (Operation::Put(leased), Error::LeaseNotFound),
         (Operation::Range(future), Error::FutureRevision),
     ] {

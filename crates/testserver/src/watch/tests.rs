@@ -116,6 +116,20 @@ fn a_watch_of_the_past_waits_for_the_tick() {
 }
 
 #[test]
+fn a_watch_of_the_present_revision_is_one_of_the_past() {
+    let mut scene = Scene::new();
+    scene.put("k", "1");
+    let present = WatchCreate {
+        start_revision: 2,
+        ..on("k")
+    };
+    scene.create(&present);
+    assert_eq!(scene.revisions(), [0; 0]);
+    scene.tick();
+    assert_eq!(scene.revisions(), [2]);
+}
+
+#[test]
 fn a_tick_gives_a_thousand_revisions_at_most() {
     let mut scene = Scene::new();
     for _ in 0..1500 {

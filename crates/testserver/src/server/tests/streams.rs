@@ -86,6 +86,24 @@ async fn watching(server: &Server) -> (SendRequest<Bytes>, Stream) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_is_behind_is_served_every_100_ms() {
+    let server = Server::in_memory(Options {
+        clock: Clock::ByHand,
+        ..Options::default()
+    });
+    server.advance(Duration::from_millis(100));
+    let client = piped(&server).await;
+    ask(&client, PUT, &put()).await.unwrap().unwrap();
+    let mut stream = Stream::open(&client, WATCH).await;
+    stream.send(&watch_from(2));
+    assert!(stream.next::<WatchResponse>().await.unwrap().created);
+    server.advance(Duration::from_millis(99));
+    assert!(stream.is_silent().await);
+    server.advance(Duration::from_millis(1));
+    assert_eq!(events(&stream.next().await.unwrap()), [(event::PUT, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_event_is_lost_alone_and_a_silent_stream_tells_nothing_more() {
     let server = Server::in_memory(Options::default());
     let (client, mut stream) = watching(&server).await;
