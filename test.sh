@@ -86,7 +86,6 @@ current_thread() {
     "$@"
 }
 
-# Except for the tests that kill a server of their own.
 embedded() {
     export TENURE_TEST_SERVER=embedded
     "$@"

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::watch_mailbox::Mailbox;
+use super::watch_mailbox::{Mailbox, register};
 use crate::core::watch::{Create, WATCHES_MAX, WatchEnd, WatchKey};
 
 /// What a reader wants of the task.
@@ -115,12 +115,5 @@ fn wake(mut state: MutexGuard<'_, InboxState>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-pub(super) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
     }
 }

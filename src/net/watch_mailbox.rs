@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::connection::Route;
-use super::watch_inbox::register;
 use crate::core::watch::{Queue, WatchEnd};
 use crate::types::{Revision, WatchId};
 
@@ -83,5 +82,13 @@ impl Mailbox {
     pub(super) fn lock(&self) -> MutexGuard<'_, MailboxState> {
         // Nothing that runs under the lock leaves the state half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the task woken that asks now.
+pub(super) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
     }
 }

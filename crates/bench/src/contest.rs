@@ -4,8 +4,15 @@
 use crate::Failure;
 use crate::machine;
 use crate::report::{Row, Table};
-use crate::suite::Setting;
+use crate::stop::Stop;
 use crate::tally::{Round, Tally};
+
+/// What every contest is told.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) rounds: u32,
+    pub(crate) stop: Stop,
+}
 
 /// One who takes part.
 pub(crate) trait Competitor {

@@ -20,9 +20,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::contest::Setting;
 use crate::report::Report;
 use crate::stop::Stop;
-use crate::suite::{Setting, Suite};
+use crate::suite::Suite;
 
 /// Why a benchmark could not run: a text for whoever started it.
 type Failure = Box<dyn Error + Send + Sync>;

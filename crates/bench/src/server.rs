@@ -30,7 +30,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what dropping it ends")]
 enum Running {
-    Etcd(Cluster),
+    Etcd(Box<Cluster>),
     Embedded(oneshot::Sender<()>),
 }
 
@@ -57,7 +57,7 @@ impl Server {
         Ok(Server {
             endpoint: cluster.member(0).endpoint(),
             story: format!("etcd {}, 1 member, no fsync", binary.version()),
-            _running: Running::Etcd(cluster),
+            _running: Running::Etcd(Box::new(cluster)),
         })
     }
 

@@ -6,15 +6,8 @@ mod watch_start;
 use clap::Subcommand;
 
 use crate::Failure;
+use crate::contest::Setting;
 use crate::report::Report;
-use crate::stop::Stop;
-
-/// What all suites are told.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    pub(crate) rounds: u32,
-    pub(crate) stop: Stop,
-}
 
 /// What to measure.
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use tokio::io::DuplexStream;
 
 use crate::cluster::Lag;
 use crate::faults::Faults;
+use crate::server::connections;
 use crate::server::member::Member;
 
 /// A member of a [`Server`](crate::Server)'s cluster beside the leader. A clone is the
@@ -48,7 +49,7 @@ impl Follower {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn connect(&self) -> DuplexStream {
-        self.member.connect()
+        connections::connect(&self.member)
     }
 
     /// What tells it to do something wrong.

@@ -5,6 +5,7 @@
 //! call has its own. Dropping the [`Server`] ends them all.
 
 mod call;
+pub(crate) mod connections;
 mod link;
 pub(crate) mod member;
 mod message;
@@ -62,7 +63,10 @@ impl Server {
     pub async fn start_with(options: Options) -> io::Result<Server> {
         let (listener, endpoint) = bind().await?;
         let server = Server::new(&options, endpoint);
-        spawn(&server.tasks, server.leader.clone().listen(listener));
+        spawn(
+            &server.tasks,
+            connections::listen(server.leader.clone(), listener),
+        );
         Ok(server)
     }
 
@@ -90,7 +94,7 @@ impl Server {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn connect(&self) -> DuplexStream {
-        self.leader.connect()
+        connections::connect(&self.leader)
     }
 
     /// Adds a member with a free port of its own. It has all that was written, and
@@ -106,7 +110,7 @@ impl Server {
     pub async fn add_follower(&self) -> io::Result<Follower> {
         let (listener, endpoint) = bind().await?;
         let follower = self.follower(endpoint);
-        spawn(&self.tasks, follower.clone().listen(listener));
+        spawn(&self.tasks, connections::listen(follower.clone(), listener));
         Ok(Follower::new(follower))
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Etcd {
 
 enum Kind {
     Embedded(Server),
-    Real(Cluster),
+    Real(Box<Cluster>),
 }
 
 /// Runs a test while no other of these uses the server.
@@ -35,16 +35,18 @@ pub(super) fn alone(body: impl AsyncFnOnce(Arc<Etcd>)) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = SERVER.get_or_init(start);
-    run(async {
-        let client = Client::connect([server.endpoint()]).await.expect("a client");
-        body(Arc::new(Etcd { server, client })).await;
-    });
+    // Its connections come and go as the pool likes, so they are tasks of another runtime.
+    let aside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let aside = aside.expect("a runtime");
+    let client = aside.block_on(Client::connect([server.endpoint()])).expect("a client");
+    run(async { body(Arc::new(Etcd { server, client })).await });
 }
 
 fn start() -> Kind {
     if !is_embedded() {
         let binary = Binary::find().expect("an etcd");
-        return Kind::Real(Cluster::start(&binary, 1, tenure_etcd::Options::default()).expect("a server"));
+        let cluster = Cluster::start(&binary, 1, tenure_etcd::Options::default()).expect("a server");
+        return Kind::Real(Box::new(cluster));
     }
     let (started, server) = mpsc::channel();
     std::thread::spawn(move || {

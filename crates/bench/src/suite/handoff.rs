@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Setting;
 use crate::Failure;
-use crate::contest::{self, Competitor};
+use crate::contest::{self, Competitor, Setting};
 use crate::load::Load;
 use crate::report::{Report, Row, Table, show};
 use crate::server::{Server, ServerKind};

@@ -13,9 +13,8 @@ use tenure::{Client, Event, Revision, Watch};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use super::Setting;
 use crate::Failure;
-use crate::contest::{self, Competitor};
+use crate::contest::{self, Competitor, Setting};
 use crate::load::Load;
 use crate::report::{Report, Table};
 use crate::server::{Server, ServerKind};

@@ -8,12 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::{call, link};
 use crate::clock::Time;
 use crate::cluster::{Cluster, MemberId, Outcome, Wait};
 use crate::error::Error;
@@ -23,12 +20,6 @@ use crate::watch::StreamId;
 
 /// How long a member waits for a write to be applied; etcd's default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long nothing is accepted where that has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Windows that a burst of small frames does not use up.
-const WINDOW_BYTES: u32 = 4 << 20;
-/// What a pipe holds for a reader that is slow.
-const PIPE_BYTES: usize = 256 << 10;
 
 /// The tasks of a server. Nobody but its handle keeps them.
 pub(crate) type Tasks = Mutex<JoinSet<()>>;
@@ -140,25 +131,6 @@ impl Member {
         }
     }
 
-    pub(crate) async fn listen(self: Arc<Member>, listener: TcpListener) {
-        loop {
-            // An error is that of one connection, or of too many open files: the next may do.
-            let Ok((io, _)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let _ = io.set_nodelay(true);
-            self.spawn(self.clone().serve(io));
-        }
-    }
-
-    /// The client's end of a new connection in memory.
-    pub(crate) fn connect(self: &Arc<Member>) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        self.spawn(self.clone().serve(ours));
-        theirs
-    }
-
     pub(crate) fn watch_count(&self) -> usize {
         self.shared.with(|cluster, _| cluster.member(self.id).watches().count())
     }
@@ -235,22 +207,6 @@ impl Member {
                 Some(mut next) => drop(next.changed().await),
                 None => shared.time.until(deadline).await,
             }
-        }
-    }
-
-    async fn serve(self: Arc<Member>, io: impl AsyncRead + AsyncWrite + Unpin) {
-        let io = link::Linked::new(io, self.faults.clone());
-        let handshake = h2::server::Builder::new()
-            .initial_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .handshake::<_, Bytes>(io);
-        let Ok(mut connection) = handshake.await else {
-            return;
-        };
-        let mut calls = JoinSet::new();
-        while let Some(Ok((request, respond))) = connection.accept().await {
-            while calls.try_join_next().is_some() {}
-            calls.spawn(call::serve(self.clone(), request, respond));
         }
     }
 }

@@ -17,8 +17,8 @@ use tenure_etcd::GoProgram;
 use super::{PATIENCE, Race};
 use crate::Failure;
 use crate::contest::Competitor;
+use crate::contest::Setting;
 use crate::cost::Cost;
-use crate::suite::Setting;
 use crate::tally::Round;
 
 const PROGRAM: GoProgram = GoProgram {

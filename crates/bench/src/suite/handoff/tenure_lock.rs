@@ -10,9 +10,9 @@ use tokio::time::{sleep, timeout};
 use super::{PATIENCE, Race};
 use crate::Failure;
 use crate::contest::Competitor;
+use crate::contest::Setting;
 use crate::cost::Cost;
 use crate::stop::Stop;
-use crate::suite::Setting;
 use crate::tally::Round;
 
 #[derive(Debug)]
