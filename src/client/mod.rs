@@ -4,6 +4,8 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+#[cfg(feature = "srv")]
+mod discovery;
 mod endpoints;
 mod kv;
 mod lease;
@@ -19,6 +21,8 @@ pub use crate::net::call::Call;
 pub use crate::net::connection::Route;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
+#[cfg(feature = "srv")]
+pub use discovery::Discovery;
 pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};

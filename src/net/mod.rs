@@ -18,6 +18,8 @@ mod pool;
 mod pulse;
 pub(crate) mod race;
 pub(crate) mod response;
+#[cfg(feature = "srv")]
+pub(crate) mod srv;
 pub(crate) mod stream;
 mod sync;
 #[cfg(feature = "tls")]
