@@ -28,7 +28,7 @@ main() {
     need_rust
     need_linker
     component rustfmt "format" check_format
-    component clippy "clippy, warnings denied" cargo clippy --locked --workspace --all-targets -- -D warnings
+    component clippy "clippy, warnings denied" check_clippy
     step "docs, warnings denied" check_docs
     step "etcd servers" prepare_etcd
     local lines newest line
@@ -40,6 +40,8 @@ main() {
     done
     step "API tests on the embedded server" embedded on_etcd "$newest" tests -p tenure --test api
     step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
+    step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw
+    step "raw calls, on the embedded server" raw_call
     step "examples build" cargo build --locked -p tenure --examples
     step "quick start, on the embedded server" quick_start
     step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
@@ -57,6 +59,12 @@ main() {
 check_format() {
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+}
+
+check_clippy() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo clippy --locked -p tenure --features srv,unstable --all-targets -- -D warnings
+    cargo clippy --locked -p tenure --no-default-features --lib -- -D warnings
 }
 
 check_docs() {
@@ -102,6 +110,11 @@ quick_start() {
 
 quick_start_on_etcd() {
     timeout 300 cargo run --locked -q -p tenure-etcd -- run cargo run --locked -q --example quickstart
+}
+
+raw_call() {
+    unset ETCD_ENDPOINTS
+    timeout 300 cargo run --locked -q --features unstable --example raw_call
 }
 
 # libFuzzer is C++, and only linking a target needs it: where no compiler is

@@ -64,6 +64,8 @@ pub use client::{
     Batch, BatchKind, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route,
     Scheme, Txn, Watch, WatchEnd,
 };
+#[cfg(feature = "unstable")]
+pub use client::{RawAnswer, RawCall};
 pub use concurrency::{Guard, Mutex, Session, Token};
 pub use config::Config;
 #[cfg(feature = "tls")]

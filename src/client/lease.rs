@@ -343,6 +343,16 @@ impl Lease {
         ttl_seconds: i64,
         proof: Proof,
     ) -> Result<Lease, Error> {
+        if id == LeaseId::NONE {
+            // To the server that means no lease: what is put under it would stay for ever.
+            let message = "the server granted a lease without an ID";
+            return Err(Error::new(
+                Code::Internal,
+                Origin::Transport,
+                Delivery::Unknown,
+                message,
+            ));
+        }
         let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
         if valid_until(sent, ttl) <= clock::now() {
             let message = "the lease ran out before the answer came";

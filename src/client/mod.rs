@@ -9,6 +9,8 @@ mod discovery;
 mod endpoints;
 mod kv;
 mod lease;
+#[cfg(feature = "unstable")]
+mod raw;
 mod txn;
 mod watch;
 
@@ -26,6 +28,8 @@ pub use discovery::Discovery;
 pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
+#[cfg(feature = "unstable")]
+pub use raw::{RawAnswer, RawCall};
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 

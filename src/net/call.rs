@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use h2::SendStream;
 use h2::client::ResponseFuture;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method as Verb, Request, Version};
 use pin_project_lite::pin_project;
 
@@ -110,7 +111,17 @@ impl Channel {
         method: &'static Method,
         headers: HeaderMap,
     ) -> Result<(ResponseFuture, SendStream<Body>), Error> {
-        let uri = route.endpoint.uri(method.path_and_query()).map_err(|error| {
+        self.open_path(route, method.path_and_query(), headers)
+    }
+
+    /// Opens a stream of the method at `path` on a connection.
+    pub(super) fn open_path(
+        &self,
+        route: &mut Route,
+        path: PathAndQuery,
+        headers: HeaderMap,
+    ) -> Result<(ResponseFuture, SendStream<Body>), Error> {
+        let uri = route.endpoint.uri(path).map_err(|error| {
             let message = "the call has no valid URI";
             Error::new(Code::Internal, Origin::Library, Delivery::NotSent, message).with_source(error)
         })?;

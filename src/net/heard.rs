@@ -1,9 +1,10 @@
-//! A byte stream that keeps what it died of: of an error of the byte stream h2 has
-//! the kind alone.
+//! A byte stream that keeps what it died of, and is read in turns: of an error of the
+//! byte stream h2 has the kind alone, and it reads for as long as there is something.
 
 use std::error::Error as StdError;
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -11,9 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dial::Io;
 
+/// What h2 reads at most before the calls have a turn to take what it read. Of an
+/// informational head it keeps up to a hundred times the bytes until its call is
+/// polled, so a flood of them is bounded by this.
+const TURN_BYTES_MAX: usize = 16 << 10;
+
 /// A dialled stream, for h2.
 pub(crate) struct Heard {
     io: Box<dyn Io>,
+    turn_bytes: usize,
     hearing: Arc<Hearing>,
 }
 
@@ -28,6 +35,7 @@ impl Heard {
         let hearing = Arc::new(Hearing::default());
         let heard = Heard {
             io,
+            turn_bytes: 0,
             hearing: hearing.clone(),
         };
         (heard, hearing)
@@ -63,7 +71,18 @@ impl AsyncRead for Heard {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn_bytes >= TURN_BYTES_MAX {
+            self.turn_bytes = 0;
+            // Behind all that can run, where a wake by itself comes before a runtime's
+            // own future.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+        }
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.turn_bytes = match read {
+            Poll::Ready(_) => self.turn_bytes + buf.filled().len() - before,
+            Poll::Pending => 0,
+        };
         self.keep(read)
     }
 }

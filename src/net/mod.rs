@@ -17,6 +17,8 @@ pub(crate) mod lease_state;
 mod pool;
 mod pulse;
 pub(crate) mod race;
+#[cfg(feature = "unstable")]
+mod raw;
 pub(crate) mod response;
 #[cfg(feature = "srv")]
 pub(crate) mod srv;

@@ -36,6 +36,16 @@ pub struct Body {
     taken: usize,
 }
 
+impl From<Vec<u8>> for Body {
+    /// These bytes as they are, whether or not they are messages.
+    fn from(bytes: Vec<u8>) -> Body {
+        Body {
+            bytes: bytes.into(),
+            taken: 0,
+        }
+    }
+}
+
 impl Clone for Body {
     fn clone(&self) -> Body {
         Body {

@@ -1,0 +1,8 @@
+//! Runs `targets/lease.rs` under libFuzzer.
+
+#![no_main]
+
+#[path = "../targets/lease.rs"]
+mod lease;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lease::run(data));

@@ -1,0 +1,8 @@
+//! Runs `targets/pool.rs` under libFuzzer.
+
+#![no_main]
+
+#[path = "../targets/pool.rs"]
+mod pool;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pool::run(data));
