@@ -1,10 +1,13 @@
 //! The options of a client, each default with its reason.
 
+mod auth;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::time::Duration;
 
+pub use auth::Auth;
+pub(crate) use auth::Kind as AuthKind;
 #[cfg(feature = "tls")]
 pub(crate) use tls::Pem;
 #[cfg(feature = "tls")]
@@ -32,6 +35,7 @@ pub struct Config {
     pub(crate) response_bytes_max: usize,
     pub(crate) stream_window_bytes: u32,
     pub(crate) connection_window_bytes: u32,
+    pub(crate) auth: Option<Auth>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
     pub(crate) connections_max: usize,
@@ -62,6 +66,7 @@ impl Default for Config {
             // and hangs up at zero: its default of 64 KiB breaks healthy bursts.
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 4 << 20,
+            auth: None,
             #[cfg(feature = "tls")]
             tls: Tls::new(),
             // The task of one connection serves some ten thousand calls a second on
@@ -151,6 +156,13 @@ impl Config {
     /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
     pub fn connection_window_bytes(mut self, bytes: u32) -> Config {
         self.connection_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self
+    }
+
+    /// Who the client says it is. Default: nobody in particular, which is right where
+    /// etcd has authentication disabled.
+    pub fn auth(mut self, auth: Auth) -> Config {
+        self.auth = Some(auth);
         self
     }
 

@@ -239,6 +239,12 @@ impl Error {
         self
     }
 
+    /// Says what etcd said, where this error repeats it.
+    pub(crate) fn with_etcd(mut self, etcd: Option<EtcdError>) -> Error {
+        self.0.etcd = etcd;
+        self
+    }
+
     /// Another error for the same call at the same endpoint.
     pub(crate) fn of_the_call_of(mut self, other: &Error) -> Error {
         self.0.method = other.0.method;

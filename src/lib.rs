@@ -67,9 +67,9 @@ pub use client::{
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{Guard, Mutex, Session, Token};
-pub use config::Config;
 #[cfg(feature = "tls")]
 pub use config::Tls;
+pub use config::{Auth, Config};
 #[cfg(feature = "tls")]
 pub use error::TlsFailure;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};

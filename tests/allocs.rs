@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use allocation_counter::{AllocationInfo, measure};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use tenure::pb::etcdserverpb::{PutResponse, RangeResponse, ResponseHeader};
+use tenure::pb::etcdserverpb::{AuthenticateResponse, PutResponse, RangeResponse, ResponseHeader};
 use tenure::pb::mvccpb::KeyValue;
-use tenure::{Client, Config};
+use tenure::{Auth, Client, Config};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
@@ -31,6 +31,16 @@ fn a_put_costs_nine_allocations() {
 fn a_put_with_a_timeout_header_costs_one_more() {
     let cost = cost_of_put(Config::default().send_timeout_header(true));
     assert_eq!(cost.count_total, 10, "{cost:?}");
+}
+
+#[test]
+fn a_put_with_a_token_costs_one_more() {
+    let config = Config::default().auth(Auth::password("root", "a password"));
+    let cost = cost_of_put(config.clone());
+    assert!(cost.count_total <= 10, "{cost:?}");
+    let cost = cost_of_put(config.send_timeout_header(true));
+    assert!(cost.count_total <= 11, "{cost:?}");
+    assert!(cost.bytes_total <= 2_200, "{cost:?}");
 }
 
 #[test]
@@ -129,6 +139,12 @@ fn answer(path: &str) -> Bytes {
         "/etcdserverpb.KV/Put" => PutResponse {
             header,
             prev_kv: None,
+        }
+        .encode_to_vec(),
+        "/etcdserverpb.Auth/Authenticate" => AuthenticateResponse {
+            header,
+            // As long as etcd's are.
+            token: "abcdefghijklmnop.12345678".to_owned(),
         }
         .encode_to_vec(),
         "/etcdserverpb.KV/Range" => {

@@ -189,6 +189,7 @@ impl Driver {
                 Action::End { reader, .. } => {
                     assert!(self.readers.remove(&reader).is_some(), "{reader} ended twice");
                 }
+                Action::TokenRefused(etcd) => panic!("no token is renewed here, {etcd:?}"),
                 Action::Close => self.open = false,
                 Action::Created { reader, .. }
                 | Action::Resumed { reader, .. }

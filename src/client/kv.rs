@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Call, Client, Route};
 use crate::core::pool::Class;
-use crate::net::call::CallOptions;
+use crate::net::call_options::CallOptions;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,

@@ -16,13 +16,15 @@ use crate::core::lease::{LeaseEnd, valid_until};
 use crate::core::pool::Class;
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
-use crate::net::call::{CallOptions, named};
+use crate::net::call_options::CallOptions;
 use crate::net::clock;
 use crate::net::lease_inbox::Proof;
 use crate::net::lease_keeper::LeaseKeeper;
 use crate::net::lease_state::LeaseState;
+use crate::net::named::named;
 use crate::net::race::{Either, race};
 use crate::net::stream::Duplex;
+use crate::net::tokens::young_wait;
 use crate::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
@@ -30,6 +32,9 @@ use crate::pb::etcdserverpb::{
 };
 use crate::types::LeaseId;
 use crate::wire::method::lease as method;
+
+/// With the waits between them, longer than a member can lag behind a new token.
+const TOKEN_REFUSALS_MAX: u32 = 10;
 
 impl Client {
     /// Grants a lease and keeps it alive for as long as the [`Lease`] lives.
@@ -151,6 +156,22 @@ impl Client {
     /// One renewal on a stream of its own, with the time it was sent.
     async fn renew(&self, id: LeaseId) -> Result<(Instant, LeaseKeepAliveResponse), Error> {
         let deadline = clock::now() + self.channel().config().call_timeout;
+        for refusals in 0..TOKEN_REFUSALS_MAX {
+            match self.renew_once(id, deadline).await {
+                Err(error) if self.channel().tokens().are_at_fault(&error) => {
+                    clock::sleep_until(clock::now() + young_wait(refusals)).await;
+                }
+                renewed => return renewed,
+            }
+        }
+        self.renew_once(id, deadline).await
+    }
+
+    async fn renew_once(
+        &self,
+        id: LeaseId,
+        deadline: Instant,
+    ) -> Result<(Instant, LeaseKeepAliveResponse), Error> {
         let stream = self.channel().duplex(&method::LEASE_KEEP_ALIVE, deadline).await?;
         let sent = clock::now();
         match race(renew_on(stream, id), clock::sleep_until(deadline)).await {

@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 pub use crate::core::lease::LeaseEnd;
 pub use crate::net::call::Call;
-pub use crate::net::connection::Route;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
+pub use crate::net::route::Route;
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
 pub use endpoints::Endpoints;
@@ -38,6 +38,7 @@ use crate::error::Error;
 use crate::net::channel::Channel;
 use crate::net::dial::{Once, Socket};
 use crate::net::lease_keeper::LeaseKeeper;
+use crate::net::tokens::Tokens;
 use crate::net::watch_driver::WatchStream;
 
 /// A client of one etcd cluster: a cheap clone, every call takes `&self`.
@@ -74,7 +75,8 @@ impl Client {
     /// # Errors
     ///
     /// An endpoint does not parse, or every one failed to connect; the source of
-    /// the error is the last failure.
+    /// the error is the last failure. Or the server refuses the name or the password
+    /// of [`Config::auth`].
     pub async fn connect<E>(endpoints: impl IntoIterator<Item = E>) -> Result<Client, Error>
     where
         E: AsRef<str>,
@@ -116,27 +118,31 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::invalid("no endpoint was given"));
         }
-        let client = Client::new(dial, endpoints, config);
+        let client = Client::new(dial, endpoints, config)?;
         client.channel().connected().await?;
+        client.channel().authenticated().await?;
         Ok(client)
     }
 
     /// Runs on one byte stream that is open already. When it is lost, so is the
-    /// client's way to the server. It does not wait for the server's first word.
+    /// client's way to the server. It does not wait for the server's first word; a token
+    /// is fetched with the first call.
     ///
     /// # Errors
     ///
-    /// The HTTP/2 preface could not be written.
+    /// The HTTP/2 preface could not be written, or the token of [`Config::auth`] cannot
+    /// be sent.
     pub async fn over(io: impl Io, config: Config) -> Result<Client, Error> {
-        let client = Client::new(Once::new(io), vec![Endpoint::parse("http://handed.in")?], config);
+        let client = Client::new(Once::new(io), vec![Endpoint::parse("http://handed.in")?], config)?;
         client.channel().opened().await?;
         Ok(client)
     }
 
-    fn new(dial: impl Dial, endpoints: Vec<Endpoint>, config: Config) -> Client {
+    fn new(dial: impl Dial, endpoints: Vec<Endpoint>, config: Config) -> Result<Client, Error> {
+        let tokens = Tokens::new(config.auth.as_ref(), chance())?;
         #[cfg(feature = "tls")]
         let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
-        let channel = Channel::new(endpoints, Arc::new(dial), config, chance());
+        let channel = Channel::new(endpoints, Arc::new(dial), config, tokens, chance());
         if let Some(interval) = channel.config().sync_interval {
             channel.sync_at(interval, chance());
         }
@@ -145,9 +151,9 @@ impl Client {
             watches: WatchStream::new(channel.clone(), chance()),
             channel,
         };
-        Client {
+        Ok(Client {
             inner: Arc::new(inner),
-        }
+        })
     }
 
     pub(crate) fn channel(&self) -> &Channel {

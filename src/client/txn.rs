@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::kv::{awaited, idempotent};
 use super::{Call, Client, Delete, Get, Put, Route};
 use crate::core::pool::Class;
-use crate::net::call::CallOptions;
+use crate::net::call_options::CallOptions;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::{self as pb, RequestOp, TxnRequest, TxnResponse};

@@ -6,6 +6,7 @@
 //! `poll_action()` is drained after each input, `poll_timeout()` says when to
 //! come back, and `check()` asserts the invariants.
 
+pub mod auth;
 pub mod backoff;
 pub mod jitter;
 pub mod lease;

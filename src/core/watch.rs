@@ -84,7 +84,7 @@ pub use event::{Batch, BatchKind, Event};
 pub use life::Create;
 use life::{Live, State, Watch};
 pub use queue::{Full, Queue};
-use refusal::{Verdict, breach, is_breach, may_pass};
+use refusal::{Verdict, breach, is_breach};
 use reopen::Reopen;
 use retries::Retries;
 
@@ -116,6 +116,7 @@ pub struct Watches<R> {
     progress_due: bool,
     reopen: Reopen,
     retries: Retries,
+    renews_tokens: bool,
     actions: VecDeque<Action<R>>,
 }
 
@@ -134,7 +135,18 @@ impl<R: Clone> Watches<R> {
             progress_due: false,
             reopen: Reopen::new(seed),
             retries: Retries::new(seed),
+            renews_tokens: false,
             actions: VecDeque::new(),
+        }
+    }
+
+    /// The client fetches another token where the server does not take the stream's any
+    /// more: see [`Action::TokenRefused`]. Else such a refusal is final.
+    #[must_use]
+    pub fn renewing_tokens(self, renews_tokens: bool) -> Watches<R> {
+        Watches {
+            renews_tokens,
+            ..self
         }
     }
 
@@ -228,7 +240,10 @@ impl<R: Clone> Watches<R> {
             );
             return;
         }
-        let passes = may_pass(error);
+        let passes = match Verdict::of_error(error, self.renews_tokens) {
+            Verdict::Token(etcd) => return self.leave_stream(etcd),
+            verdict => verdict != Verdict::Final,
+        };
         let goes_on = |watch: &Watch<R>| match watch.create.resume {
             true => passes,
             false => matches!(watch.state, State::Queued | State::Behind),
@@ -332,6 +347,13 @@ impl<R: Clone> Watches<R> {
         watch.state = State::Sent;
         self.unanswered.push_back(key);
         Some(watch.create.request.clone())
+    }
+
+    /// The stream's token is too old. That is no watch's fault: all of them go on, on
+    /// the next one.
+    fn leave_stream(&mut self, etcd: EtcdError) {
+        self.actions.push_back(Action::TokenRefused(etcd));
+        self.lose_stream(|_| true, |_| WatchEnd::Closed);
     }
 
     /// Queues the watches that go on, ends the others, and forgets the stream.
@@ -442,7 +464,11 @@ impl<R: Clone> Watches<R> {
             self.cancels.extend(watch.id());
             WatchEnd::Compacted { compact_revision }
         } else {
-            let verdict = Verdict::of_reason(&reason);
+            let verdict = Verdict::of_reason(&reason, self.renews_tokens);
+            if let Verdict::Token(etcd) = verdict {
+                self.reopen.handle_lost(now);
+                return self.leave_stream(etcd);
+            }
             let again = match watch.create.resume {
                 true => self.retries.handle_refused(now, key, verdict, &mut watch.refusals),
                 false => None,

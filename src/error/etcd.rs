@@ -336,6 +336,25 @@ mod tests {
     }
 
     #[test]
+    fn every_text_is_its_own_value_in_whatever_form_and_with_whatever_code_it_arrives() {
+        let mut texts = std::collections::HashSet::new();
+        for etcd in EtcdError::ALL {
+            assert!(texts.insert(etcd.text()), "{etcd:?} has another one's text");
+            let prefixed = match etcd.text().split_once(": ") {
+                Some(("mutex" | "election", _)) => etcd.text().to_owned(),
+                _ => format!("{PREFIX}{etcd}"),
+            };
+            let wrapped = format!("rpc error: code = {:?} desc = {prefixed}", etcd.code());
+            for code in [etcd.code(), Code::Unknown] {
+                for message in [&prefixed, &wrapped] {
+                    let error = crate::Error::answered(code, message.clone());
+                    assert_eq!((error.etcd(), error.code()), (Some(*etcd), code), "{message}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_cancel_reason_is_read_through_its_wrapping() {
         let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
         assert_eq!(EtcdError::from_message(reason), Some(EtcdError::PermissionDenied));

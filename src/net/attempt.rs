@@ -5,13 +5,16 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::call::{CallOptions, named};
+use super::call_options::CallOptions;
 use super::channel::{Channel, Target};
 use super::clock;
-use super::connection::Route;
+use super::named::named;
 use super::pool::{Seat, Waiter};
 use super::pulse::Kind;
 use super::response::Response;
+use super::route::Route;
+use super::tokens::{self, Pass};
+use crate::core::auth::Refusal;
 use crate::core::pool::{EndpointId, Want};
 use crate::core::retry::{Failure, Retry};
 use crate::core::time::Instant;
@@ -29,6 +32,20 @@ pub(super) struct Plan {
     /// How often the request was handed to a connection.
     pub(super) attempts: u32,
     pub(super) failed: Option<Box<Failed>>,
+    pub(super) token: TokenUse,
+}
+
+/// How a call stands with its token.
+#[derive(Default)]
+pub(super) struct TokenUse {
+    /// The place among those who wait for one.
+    waiter: Option<tokens::Waiter>,
+    /// Of the one that it was last sent with.
+    generation: u64,
+    /// It was sent again for a new one.
+    is_renewed: bool,
+    /// How often a member did not know it yet.
+    young: u32,
 }
 
 /// The attempts that failed.
@@ -101,6 +118,10 @@ impl Plan {
     ///
     /// The failure, where nothing does.
     pub(super) fn fail(&mut self, state: &State, error: Error) -> Result<State, Error> {
+        // Such a refusal proves that it was not applied, so that also a write goes again.
+        if let Some(state) = self.handle_token_refusal(&error) {
+            return Ok(state);
+        }
         if self.options.route.is_some() {
             return Err(error);
         }
@@ -141,8 +162,9 @@ impl Plan {
         let is_wished = config.hedge_after.is_some_and(|after| sent.at + after <= now);
         if is_wished || self.channel.is_outranked(&sent.route) {
             let detour = self.channel.detour(&sent.route, self.want());
-            let detour = detour.zip(self.request.clone());
-            if let Some(Ok(mut detour)) = detour.map(|((route, seat), body)| self.send(route, seat, body)) {
+            let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
+            let detour = detour.map(|((route, seat), (body, pass))| self.send(route, seat, &pass, body));
+            if let Some(Ok(mut detour)) = detour {
                 detour.doubt_at = None;
                 sent.detour = Some(Box::new(detour));
                 sent.doubt_at = None;
@@ -157,11 +179,20 @@ impl Plan {
         let was_unknown = failed.as_ref().is_some_and(|failed| failed.is_unknown);
         let (delivery, message) = match state {
             State::Sent(sent) => (sent.give_up(), "no answer before the deadline"),
+            State::Waiting(_) if self.token.waiter.is_some() => {
+                (Delivery::NotSent, "no token before the deadline")
+            }
             _ => (Delivery::NotSent, "no connection before the deadline"),
         };
         let error = Error::new(Code::DeadlineExceeded, Origin::Library, delivery, message);
         let error = match (state, failed) {
             (_, Some(failed)) => error.with_source(failed.last),
+            (State::Waiting(_), None) if self.token.waiter.is_some() => {
+                match self.channel.tokens().last_failure() {
+                    Some(failure) => error.with_source(failure),
+                    None => error,
+                }
+            }
             (State::Waiting(_), None) => error.with_source(self.channel.unreachable()),
             _ => error,
         };
@@ -178,6 +209,34 @@ impl Plan {
         named(error, self.method, endpoint).with_attempts(self.attempts)
     }
 
+    /// What comes next where it was refused for its token and another one can be had:
+    /// once, or any number of times where others have one already.
+    fn handle_token_refusal(&mut self, error: &Error) -> Option<State> {
+        if self.options.is_anonymous {
+            return None;
+        }
+        match self.channel.tokens().handle_failure(self.token.generation, error)? {
+            Refusal::Stale => Some(State::Waiting(None)),
+            Refusal::Renewed => {
+                let is_first = !std::mem::replace(&mut self.token.is_renewed, true);
+                is_first.then_some(State::Waiting(None))
+            }
+            Refusal::Young => {
+                let wait = tokens::young_wait(self.token.young);
+                self.token.young += 1;
+                let until = clock::now() + wait;
+                (until < self.deadline).then_some(State::Paused(until))
+            }
+        }
+    }
+
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Result<Pass, Error>> {
+        if self.options.is_anonymous {
+            return Poll::Ready(Ok(Pass::nobody()));
+        }
+        self.channel.poll_pass(&mut self.token.waiter, cx)
+    }
+
     fn want(&self) -> Want {
         Want {
             avoid: self.failed.as_ref().and_then(|failed| failed.at),
@@ -191,6 +250,7 @@ impl Plan {
                 // Too late to be sent: the caller's timer says so.
                 return Poll::Pending;
             }
+            let pass = ready!(self.poll_pass(cx))?;
             let target = match &self.options.route {
                 Some(route) => Target::Only(route),
                 None => Target::Any(self.want()),
@@ -200,7 +260,7 @@ impl Plan {
             let Some(request) = self.request.clone() else {
                 return Poll::Ready(Err(Error::invalid("there is nothing to send")));
             };
-            match self.send(route, seat, request) {
+            match self.send(route, seat, &pass, request) {
                 Ok(sent) => return Poll::Ready(Ok(sent)),
                 Err(error) if is_pinned => return Poll::Ready(Err(error)),
                 // The connection ended and its task has not said so yet: take another.
@@ -212,11 +272,11 @@ impl Plan {
     /// # Errors
     ///
     /// The connection takes nothing any more, and the pool knows.
-    fn send(&mut self, mut route: Route, seat: Seat, request: Body) -> Result<Sent, Error> {
+    fn send(&mut self, mut route: Route, seat: Seat, pass: &Pass, request: Body) -> Result<Sent, Error> {
         let now = clock::now();
         let config = self.channel.config();
         let timeout = config.send_timeout_header.then(|| self.deadline.saturating_since(now));
-        let headers = self.channel.calls().headers(timeout);
+        let headers = self.channel.calls().headers(timeout, pass.token.as_ref());
         let opened = self.channel.open(&mut route, self.method, headers);
         let opened = opened.and_then(|(response, mut stream)| {
             // Beyond the server's window h2 keeps the request too.
@@ -231,6 +291,7 @@ impl Plan {
             }
         };
         self.attempts += 1;
+        self.token.generation = pass.generation;
         let doubt_after = config.hedge_after.map_or(config.silence, |after| after.min(config.silence));
         let may_detour = self.method.safe_to_retry && self.options.route.is_none();
         Ok(Sent {

@@ -18,9 +18,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use h2::SendStream;
 use h2::client::ResponseFuture;
@@ -28,33 +26,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method as Verb, Request, Version};
 use pin_project_lite::pin_project;
 
-use super::attempt::{Plan, State};
+use super::attempt::{Plan, State, TokenUse};
+use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock::{self, Timer};
-use super::connection::Route;
-use crate::core::pool::Class;
+use super::route::Route;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
-
-/// What one call asks for beyond the client's configuration.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CallOptions {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) route: Option<Route>,
-    /// A second time changes nothing, the caller says.
-    pub(crate) idempotent: bool,
-    pub(crate) class: Class,
-}
-
-impl CallOptions {
-    /// For calls that are small, and that somebody's lease hangs on.
-    pub(crate) fn control() -> CallOptions {
-        CallOptions {
-            class: Class::Control,
-            ..CallOptions::default()
-        }
-    }
-}
 
 pin_project! {
     /// An etcd call under way. Await it for the answer.
@@ -95,6 +73,7 @@ impl Channel {
             deadline,
             attempts: 0,
             failed: None,
+            token: TokenUse::default(),
         };
         Call {
             plan,
@@ -187,16 +166,6 @@ impl<R: wire::Response> Future for Call<R> {
 
 fn is_cancel(error: &Error) -> bool {
     error.code() == Code::Cancelled && error.origin() == Origin::Transport
-}
-
-/// Says which call failed, and where.
-pub(crate) fn named(error: Error, method: &'static Method, endpoint: Option<Arc<str>>) -> Error {
-    let error = if method.safe_to_retry {
-        error.repeatable()
-    } else {
-        error
-    };
-    error.with_call(method.path, endpoint)
 }
 
 impl<R> fmt::Debug for Call<R> {

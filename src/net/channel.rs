@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::clock;
-use super::connection::Route;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
+use super::named::named;
 use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
+use super::race::{Either, race};
+use super::route::Route;
+use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::Want;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::Metadata;
+use crate::wire::method::auth as method;
 
 /// A cheap clone; the connections end with the last one, and with the last call.
 #[derive(Clone)]
@@ -36,9 +40,15 @@ pub(super) enum Target<'a> {
 
 impl Channel {
     /// Begins to connect to every endpoint. Must be called on a tokio runtime.
-    pub(crate) fn new(endpoints: Vec<Endpoint>, dial: Arc<dyn Dial>, config: Config, seed: u64) -> Channel {
+    pub(crate) fn new(
+        endpoints: Vec<Endpoint>,
+        dial: Arc<dyn Dial>,
+        config: Config,
+        tokens: Tokens,
+        seed: u64,
+    ) -> Channel {
         let channel = Channel {
-            shared: Shared::new(dial, config, seed),
+            shared: Shared::new(dial, config, tokens, seed),
         };
         channel
             .shared
@@ -58,6 +68,27 @@ impl Channel {
     /// What streams send beside their messages.
     pub(crate) fn streams(&self) -> &Metadata {
         &self.shared.streams
+    }
+
+    /// What calls and streams go with to say who they are.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// Fetches a token, where there is to be one. Where nobody can give one in
+    /// time, that is left to the first call.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses the name or the password.
+    pub(crate) async fn authenticated(&self) -> Result<(), Error> {
+        let mut waiter = None;
+        let pass = std::future::poll_fn(|cx| self.poll_pass(&mut waiter, cx));
+        let until = clock::now() + self.config().connect_timeout;
+        match race(pass, clock::sleep_until(until)).await {
+            Either::Left(Err(error)) => Err(named(error, &method::AUTHENTICATE, None)),
+            Either::Left(Ok(_)) | Either::Right(()) => Ok(()),
+        }
     }
 
     /// The addresses of the endpoints.

@@ -10,7 +10,6 @@
 //! between a call and the socket. It ends with the connection; whether there is
 //! another is decided in `core::pool`.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,17 +18,16 @@ use std::time::Duration;
 
 use h2::client::{self, SendRequest};
 use h2::{Ping as Payload, PingPong};
+use tokio::sync::Notify;
 
 use super::clock::{self, Timer};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::heard::{Heard, Hearing};
-use super::pool::{Reporter, Wishes};
 use super::pulse::Pulse;
 use super::race::{Either, race};
 use crate::config::Config;
 use crate::core::ping::{Action, Patience, Ping};
-use crate::core::pool::{ConnectionId, EndpointId};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::Body;
@@ -55,29 +53,31 @@ const STREAMS_BEFORE_HELLO: usize = 0;
 
 const NEVER: Instant = Instant(u64::MAX);
 
-/// A live connection to an endpoint: calls and streams that are given the same
-/// route share it, and so see one member's view of the store.
-#[derive(Clone)]
-pub struct Route {
-    pub(super) id: ConnectionId,
-    pub(super) endpoint_id: EndpointId,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(super) sender: SendRequest<Body>,
-    pub(super) pulse: Arc<Pulse>,
+/// What becomes of a connection, told as it happens.
+pub(super) trait Report {
+    /// There is a byte stream, if nothing more.
+    fn opened(&self);
+    /// The peer has spoken, and takes so many streams.
+    fn up(&self, sender: SendRequest<Body>, pulse: Arc<Pulse>, streams_max: usize);
+    /// The peer takes another number of streams.
+    fn streams_max(&self, streams_max: usize);
+    /// The peer takes no new streams.
+    fn goaway(&self, error: h2::Error);
+    /// Work is pending, and nothing is heard.
+    fn suspect(&self);
+    /// A ping is not answered yet, or something was heard again.
+    fn mute(&self, mute: bool);
+    /// It is over.
+    fn end(&self, error: Error);
 }
 
-impl Route {
-    /// The address of the endpoint that the connection goes to.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        self.endpoint.name()
-    }
-}
-
-impl fmt::Debug for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("endpoint", &self.endpoint).field("id", &self.id.0).finish()
-    }
+/// What the task of a connection is told.
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// It takes no more calls, and ends with the last of what is open.
+    pub(super) retired: Notify,
+    /// Somebody waited in vain: a ping is to tell whether anybody is there.
+    pub(super) doubted: Notify,
 }
 
 /// Dials, runs the connection, and reports what becomes of it.
@@ -86,7 +86,7 @@ pub(super) async fn run(
     dial: Arc<dyn Dial>,
     config: Config,
     wishes: Arc<Wishes>,
-    report: Reporter,
+    report: impl Report,
 ) {
     let connecting = async {
         let mut opened = connect(&endpoint, &*dial, &config).await?;
@@ -165,7 +165,7 @@ async fn hello(opened: &mut Opened) -> Result<(), Error> {
 
 /// Runs the connection until it ends, or is dead. Retired, it goes on for what is
 /// open on it, and ends with the last of that.
-async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &Reporter) -> Error {
+async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &impl Report) -> Error {
     let Opened {
         sender,
         mut connection,
@@ -219,7 +219,7 @@ fn lost(end: Result<(), h2::Error>, hearing: &Hearing) -> Error {
 }
 
 /// A connection that is up, and its health.
-struct Live<'a> {
+struct Live<'a, R> {
     connection: Pin<Box<Connection>>,
     hearing: Arc<Hearing>,
     pings: Option<PingPong>,
@@ -231,10 +231,10 @@ struct Live<'a> {
     armed: Instant,
     /// Tells of a GOAWAY, and of nothing else.
     sender: Option<SendRequest<Body>>,
-    report: &'a Reporter,
+    report: &'a R,
 }
 
-impl Live<'_> {
+impl<R: Report> Live<'_, R> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         // Before the health: what lies in the socket unread is no silence.
         if let Poll::Ready(end) = self.connection.as_mut().poll(cx) {

@@ -2,7 +2,9 @@
 //! machines of `core`. Only here is anything dialled, spawned or slept.
 
 mod attempt;
+mod auth;
 pub(crate) mod call;
+pub(crate) mod call_options;
 pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod connection;
@@ -14,18 +16,21 @@ mod lease_driver;
 pub(crate) mod lease_inbox;
 pub(crate) mod lease_keeper;
 pub(crate) mod lease_state;
+pub(crate) mod named;
 mod pool;
 mod pulse;
 pub(crate) mod race;
 #[cfg(feature = "unstable")]
 mod raw;
 pub(crate) mod response;
+pub(crate) mod route;
 #[cfg(feature = "srv")]
 pub(crate) mod srv;
 pub(crate) mod stream;
 mod sync;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+pub(crate) mod tokens;
 pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;

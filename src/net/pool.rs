@@ -11,11 +11,13 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::clock;
-use super::connection::{self, Route};
+use super::connection::{self, Report, Wishes};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::pulse::{Kind, Pulse};
 use super::race::race;
+use super::route::Route;
+use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::{Action, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
@@ -30,6 +32,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) calls: Metadata,
     pub(super) streams: Metadata,
+    pub(super) tokens: Tokens,
     dial: Arc<dyn Dial>,
     /// The dialling task has something to do.
     news: Arc<Notify>,
@@ -65,18 +68,9 @@ struct Link {
     task: Option<AbortHandle>,
 }
 
-/// What the task of a connection is told.
-#[derive(Default)]
-pub(super) struct Wishes {
-    /// It takes no more calls, and ends with the last of what is open.
-    pub(super) retired: Notify,
-    /// Somebody waited in vain: a ping is to tell whether anybody is there.
-    pub(super) doubted: Notify,
-}
-
 impl Shared {
     /// Begins to dial every endpoint. Must be called on a tokio runtime.
-    pub(super) fn new(dial: Arc<dyn Dial>, config: Config, seed: u64) -> Arc<Shared> {
+    pub(super) fn new(dial: Arc<dyn Dial>, config: Config, tokens: Tokens, seed: u64) -> Arc<Shared> {
         let limits = Limits {
             connections_max: config.connections_max,
             streams_full: config.streams_full,
@@ -100,6 +94,7 @@ impl Shared {
             config,
             calls,
             streams,
+            tokens,
             dial,
             news: Arc::default(),
             state: Mutex::new(state),
@@ -260,68 +255,6 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn opened(&self) {
-        self.tell(|state, id| {
-            if let Some(link) = state.links.get_mut(&id) {
-                link.is_open = true;
-            }
-        });
-    }
-
-    pub(super) fn up(&self, sender: SendRequest<Body>, pulse: Arc<Pulse>, streams_max: usize) {
-        self.tell(|state, id| {
-            state.pool.handle_connected(clock::now(), id, streams_max);
-            let Some(listed) = state.listed_of(id) else { return };
-            listed.error = None;
-            let (endpoint_id, endpoint) = (listed.id, listed.endpoint.clone());
-            if let Some(link) = state.links.get_mut(&id) {
-                link.route = Some(Route {
-                    id,
-                    endpoint_id,
-                    endpoint,
-                    sender,
-                    pulse,
-                });
-            }
-        });
-    }
-
-    pub(super) fn streams_max(&self, streams_max: usize) {
-        self.tell(|state, id| state.pool.handle_streams_max(id, streams_max));
-    }
-
-    pub(super) fn goaway(&self, error: h2::Error) {
-        self.tell(|state, id| {
-            state.pool.handle_goaway(clock::now(), id);
-            if let Some(listed) = state.listed_of(id) {
-                listed.error = Some(Arc::new(Error::transport(error)));
-            }
-        });
-    }
-
-    pub(super) fn suspect(&self) {
-        self.tell(|state, id| state.pool.handle_suspect(clock::now(), id));
-    }
-
-    pub(super) fn mute(&self, mute: bool) {
-        self.tell(|state, id| state.pool.handle_mute(id, mute));
-    }
-
-    pub(super) fn end(&self, error: Error) {
-        self.tell(|state, id| {
-            if let Some(listed) = state.listed_of(id) {
-                listed.error = Some(Arc::new(error));
-            }
-            if let Some(link) = state.links.remove(&id) {
-                if link.route.as_ref().is_some_and(|route| route.pulse.was_heard()) {
-                    // Streams do not say so themselves.
-                    state.pool.handle_answer(id);
-                }
-                state.pool.handle_lost(clock::now(), id);
-            }
-        });
-    }
-
     fn tell(&self, news: impl FnOnce(&mut State, ConnectionId)) {
         if let Some(shared) = self.shared.upgrade() {
             shared.change(|state| news(state, self.id));
@@ -467,5 +400,69 @@ impl Drop for Waiter {
             drop(state);
             woken.for_each(Waker::wake);
         }
+    }
+}
+
+impl Report for Reporter {
+    fn opened(&self) {
+        self.tell(|state, id| {
+            if let Some(link) = state.links.get_mut(&id) {
+                link.is_open = true;
+            }
+        });
+    }
+
+    fn up(&self, sender: SendRequest<Body>, pulse: Arc<Pulse>, streams_max: usize) {
+        self.tell(|state, id| {
+            state.pool.handle_connected(clock::now(), id, streams_max);
+            let Some(listed) = state.listed_of(id) else { return };
+            listed.error = None;
+            let (endpoint_id, endpoint) = (listed.id, listed.endpoint.clone());
+            if let Some(link) = state.links.get_mut(&id) {
+                link.route = Some(Route {
+                    id,
+                    endpoint_id,
+                    endpoint,
+                    sender,
+                    pulse,
+                });
+            }
+        });
+    }
+
+    fn streams_max(&self, streams_max: usize) {
+        self.tell(|state, id| state.pool.handle_streams_max(id, streams_max));
+    }
+
+    fn goaway(&self, error: h2::Error) {
+        self.tell(|state, id| {
+            state.pool.handle_goaway(clock::now(), id);
+            if let Some(listed) = state.listed_of(id) {
+                listed.error = Some(Arc::new(Error::transport(error)));
+            }
+        });
+    }
+
+    fn suspect(&self) {
+        self.tell(|state, id| state.pool.handle_suspect(clock::now(), id));
+    }
+
+    fn mute(&self, mute: bool) {
+        self.tell(|state, id| state.pool.handle_mute(id, mute));
+    }
+
+    fn end(&self, error: Error) {
+        self.tell(|state, id| {
+            if let Some(listed) = state.listed_of(id) {
+                listed.error = Some(Arc::new(error));
+            }
+            if let Some(link) = state.links.remove(&id) {
+                if link.route.as_ref().is_some_and(|route| route.pulse.was_heard()) {
+                    // Streams do not say so themselves.
+                    state.pool.handle_answer(id);
+                }
+                state.pool.handle_lost(clock::now(), id);
+            }
+        });
     }
 }

@@ -38,7 +38,10 @@ impl Channel {
             let target = || Target::Any(Want::call(Class::Bulk));
             let route = std::future::poll_fn(|cx| self.poll_route(target(), Kind::Call, cx, &mut waiter));
             let (mut route, seat) = route.await?;
-            let (response, mut stream) = self.open_path(&mut route, path, self.calls().headers(None))?;
+            let mut waiter = None;
+            let pass = std::future::poll_fn(|cx| self.poll_pass(&mut waiter, cx)).await?;
+            let headers = self.calls().headers(None, pass.token.as_ref());
+            let (response, mut stream) = self.open_path(&mut route, path, headers)?;
             delivery = Delivery::Unknown;
             stream.send_data(body, true).map_err(Error::transport)?;
             let mut response = Response::new(response, self.config().response_bytes_max, seat);

@@ -8,15 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use h2::SendStream;
 
-use super::call::named;
 use super::channel::{Channel, Target};
 use super::clock;
-use super::connection::Route;
 use super::endpoint::Endpoint;
+use super::named::named;
 use super::pool::Waiter;
 use super::pulse::Kind;
 use super::race::{Either, race};
 use super::response::Response;
+use super::route::Route;
+use super::tokens;
 use crate::core::pool::{Class, Want};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
@@ -29,6 +30,8 @@ pub(crate) struct Duplex<Req, Resp> {
     pub(crate) receiver: Receiver<Resp>,
     /// The connection that carries the stream.
     pub(crate) route: Route,
+    /// The generation of the token that it was opened with.
+    pub(super) generation: u64,
 }
 
 /// The half that sends. Dropped without [`Sender::close`], it leaves the stream
@@ -43,6 +46,8 @@ pub(crate) struct Sender<Req> {
 
 /// The half that receives.
 pub(crate) struct Receiver<Resp> {
+    channel: Channel,
+    generation: u64,
     response: Response,
     endpoint: Arc<Endpoint>,
     method: &'static Method,
@@ -54,7 +59,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `DeadlineExceeded` where no connection was to be had.
+    /// `DeadlineExceeded` where no connection or no token was to be had, and what the
+    /// server says where it refuses the name or the password.
     ///
     /// # Cancel safety
     ///
@@ -64,8 +70,8 @@ impl Channel {
         method: &'static Method,
         deadline: Instant,
     ) -> Result<Duplex<Req, Resp>, Error> {
-        let mut waiter = None;
-        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiter));
+        let mut waiters = (None, None);
+        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
             Either::Right(()) => {
@@ -85,16 +91,18 @@ impl Channel {
         &self,
         method: &'static Method,
         cx: &mut Context<'_>,
-        waiter: &mut Option<Waiter>,
+        (waiter, token_waiter): &mut (Option<Waiter>, Option<tokens::Waiter>),
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
         loop {
+            let pass =
+                ready!(self.poll_pass(token_waiter, cx)).map_err(|error| named(error, method, None))?;
             let want = Want {
                 stream: true,
                 ..Want::call(Class::Control)
             };
             let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))
                 .map_err(|error| named(error, method, None))?;
-            let headers = self.streams().headers(None);
+            let headers = self.streams().headers(None, pass.token.as_ref());
             match self.open(&mut route, method, headers) {
                 Ok((response, stream)) => {
                     let endpoint = route.endpoint.clone();
@@ -109,12 +117,15 @@ impl Channel {
                             request: PhantomData,
                         },
                         receiver: Receiver {
+                            channel: self.clone(),
+                            generation: pass.generation,
                             response,
                             endpoint,
                             method,
                             message: PhantomData,
                         },
                         route,
+                        generation: pass.generation,
                     }));
                 }
                 Err(_) => self.lost(&route),
@@ -198,11 +209,11 @@ impl<Resp: wire::Response> Receiver<Resp> {
         let message = ready!(self.response.poll_message(cx));
         let message =
             message.and_then(|message| message.map(wire::decode).transpose().map_err(Error::status));
-        Poll::Ready(
-            message.map_err(|error| {
-                named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1)
-            }),
-        )
+        Poll::Ready(message.map_err(|error| {
+            // The next stream goes with another token, where it was for that.
+            self.channel.tokens().handle_failure(self.generation, &error);
+            named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1)
+        }))
     }
 }
 

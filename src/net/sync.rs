@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::call::CallOptions;
+use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock;
 use super::endpoint::Endpoint;

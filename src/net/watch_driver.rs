@@ -23,8 +23,8 @@ use std::task::{Context, Poll};
 
 use super::channel::Channel;
 use super::clock::{self, Timer};
-use super::connection::Route;
 use super::race::{Either, race};
+use super::route::Route;
 use super::stream::{Duplex, Receiver, Sender};
 use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
@@ -177,6 +177,8 @@ struct WatchDriver {
     channel: Channel,
     inbox: Arc<Inbox>,
     watches: Watches<Arc<Mailbox>>,
+    /// The generation of the token that the last stream was opened with.
+    generation: u64,
     commands: VecDeque<Command>,
 }
 
@@ -185,7 +187,8 @@ impl WatchDriver {
         WatchDriver {
             channel: stream.channel.clone(),
             inbox: Arc::clone(&stream.inbox),
-            watches: Watches::new(stream.seed),
+            watches: Watches::new(stream.seed).renewing_tokens(stream.channel.tokens().are_renewed()),
+            generation: 0,
             commands: VecDeque::new(),
         }
     }
@@ -245,7 +248,9 @@ impl WatchDriver {
             mut sender,
             mut receiver,
             route,
+            generation,
         } = duplex;
+        self.generation = generation;
         let mut request = None;
         let mut timer = pin!(Timer::new(NEVER));
         let mut steps = 0;
@@ -360,6 +365,10 @@ impl WatchDriver {
                     }
                 }
                 Action::End { reader, end } => reader.finish(end),
+                Action::TokenRefused(etcd) => {
+                    // Whatever comes of it, the next stream waits for a token that is good.
+                    let _ = self.channel.tokens().refused(self.generation, etcd);
+                }
                 Action::Close => stream = Stream::Over,
             }
         }

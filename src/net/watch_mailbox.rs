@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::connection::Route;
+use super::route::Route;
 use crate::core::watch::{Queue, WatchEnd};
 use crate::types::{Revision, WatchId};
 

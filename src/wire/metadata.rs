@@ -3,6 +3,7 @@
 //! All values but the timeout are shared between calls, so a call's header map
 //! costs the two allocations of a map, and one more when it has a timeout.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,47 +18,21 @@ pub const CLIENT_API_VERSION: &str = "3.7";
 
 const USER_AGENT: &str = concat!("tenure/", env!("CARGO_PKG_VERSION"));
 
-/// What every call of a client sends beside its message. Cloning it is cheap,
-/// and its `Debug` does not show the token.
+/// What every call of a client sends beside its message.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    token: Option<HeaderValue>,
     require_leader: bool,
     client_api_version: bool,
 }
 
 impl Metadata {
-    /// No token; calls require a leader and tell the API's version.
+    /// Calls require a leader and tell the API's version.
     #[must_use]
     pub fn new() -> Metadata {
         Metadata {
-            token: None,
             require_leader: true,
             client_api_version: true,
         }
-    }
-
-    /// Sends this token from now on, as `Authenticate` gave it; or none.
-    ///
-    /// # Errors
-    /// `INTERNAL` when the token cannot be a header's value.
-    pub fn set_token(&mut self, token: Option<String>) -> Result<(), Status> {
-        self.token = match token {
-            None => None,
-            Some(token) => {
-                let mut value = HeaderValue::from_maybe_shared(Bytes::from(token)).map_err(|_| {
-                    Status::new(
-                        Code::Internal,
-                        Origin::Transport,
-                        "the server's token cannot be sent as a header",
-                    )
-                })?;
-                // Keeps it out of Debug, and out of the tables that HPACK compresses with.
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        Ok(())
     }
 
     /// Whether a member that sees no leader refuses a call at once, and ends an
@@ -73,16 +48,17 @@ impl Metadata {
         self.client_api_version = tell;
     }
 
-    /// The headers of a call that has this much time left, in a map of their own.
+    /// The headers of a call that has this much time left, and this token, in a map of
+    /// their own.
     ///
     /// The time is rounded up, so that the server never gives up before this
     /// side does.
     #[must_use]
-    pub fn headers(&self, timeout: Option<Duration>) -> HeaderMap {
+    pub fn headers(&self, timeout: Option<Duration>, token: Option<&Token>) -> HeaderMap {
         let count = 3
             + usize::from(self.client_api_version)
             + usize::from(self.require_leader)
-            + usize::from(self.token.is_some())
+            + usize::from(token.is_some())
             + usize::from(timeout.is_some());
         let mut headers = HeaderMap::with_capacity(count);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -100,7 +76,7 @@ impl Metadata {
                 HeaderValue::from_static("true"),
             );
         }
-        if let Some(token) = &self.token {
+        if let Some(Token(token)) = token {
             headers.insert(HeaderName::from_static("token"), token.clone());
         }
         if let Some(timeout) = timeout {
@@ -113,6 +89,35 @@ impl Metadata {
 impl Default for Metadata {
     fn default() -> Metadata {
         Metadata::new()
+    }
+}
+
+/// Who is calling, as `Authenticate` gave it. Clones share it, and `Debug` does not
+/// show it.
+#[derive(Clone)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    /// A token to be sent.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it cannot be a header's value.
+    pub fn new(token: String) -> Result<Token, Status> {
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from(token)).map_err(|_| {
+            let message = "the server's token cannot be sent as a header";
+            Status::new(Code::Internal, Origin::Transport, message)
+        })?;
+        // Keeps it out of Debug, and out of the tables that HPACK compresses with.
+        value.set_sensitive(true);
+        // The first clone of such bytes is the one that allocates; no call is to pay for it.
+        let _ = value.clone();
+        Ok(Token(value))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
     }
 }
 
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_call_sends_what_grpc_and_etcd_ask_for() {
-        let headers = Metadata::new().headers(None);
+        let headers = Metadata::new().headers(None, None);
         let mut sent: Vec<(&str, &str)> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
@@ -177,13 +182,13 @@ mod tests {
 
     #[test]
     fn a_token_and_a_timeout_are_sent_when_there_are_any() {
-        let mut metadata = Metadata::new();
-        metadata.set_token(Some("abc.17".to_owned())).expect("a token");
-        let headers = metadata.headers(Some(Duration::from_secs(7)));
+        let metadata = Metadata::new();
+        let token = Token::new("abc.17".to_owned()).expect("a token");
+        let headers = metadata.headers(Some(Duration::from_secs(7)), Some(&token));
         assert_eq!(headers["token"], "abc.17");
+        assert!(headers["token"].is_sensitive());
         assert_eq!(headers["grpc-timeout"], "7000000u");
-        metadata.set_token(None).expect("no token");
-        assert!(!metadata.headers(None).contains_key("token"));
+        assert!(!metadata.headers(None, None).contains_key("token"));
     }
 
     #[test]
@@ -191,24 +196,21 @@ mod tests {
         let mut metadata = Metadata::new();
         metadata.set_require_leader(false);
         metadata.set_client_api_version(false);
-        let headers = metadata.headers(None);
+        let headers = metadata.headers(None, None);
         assert!(!headers.contains_key("hasleader") && !headers.contains_key("client-api-version"));
     }
 
     #[test]
     fn a_token_that_is_no_header_is_refused() {
-        let mut metadata = Metadata::new();
-        let status = metadata.set_token(Some("a\nb".to_owned())).expect_err("a line break");
+        let status = Token::new("a\nb".to_owned()).expect_err("a line break");
         assert_eq!(status.code, Code::Internal);
-        assert!(!metadata.headers(None).contains_key("token"));
     }
 
     #[test]
     fn debug_does_not_show_the_token() {
-        let mut metadata = Metadata::new();
-        metadata.set_token(Some("hunter2".to_owned())).expect("a token");
-        assert!(!format!("{metadata:?}").contains("hunter2"));
-        assert!(!format!("{:?}", metadata.headers(None)).contains("hunter2"));
+        let token = Token::new("hunter2".to_owned()).expect("a token");
+        let headers = Metadata::new().headers(None, Some(&token));
+        assert!(!format!("{token:?} {headers:?}").contains("hunter2"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub mod status;
 
 pub use frame::{Body, Decoder, Encoding, HEADER_BYTES, decode, encode};
 pub use head::{Foreign, Head};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, Token};
 pub use method::{Kind, Method};
 pub use shape::{Response, Shape};
 pub use status::Status;

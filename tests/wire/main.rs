@@ -16,4 +16,5 @@ mod peer;
 mod pings;
 mod raw;
 mod settings;
+mod tokens;
 mod watch;

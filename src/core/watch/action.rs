@@ -1,5 +1,6 @@
 //! What the machine gives its driver to do.
 
+use crate::error::EtcdError;
 use crate::types::{Revision, WatchId};
 
 use super::WatchKey;
@@ -48,6 +49,9 @@ pub enum Action<R> {
         /// Why it ended.
         end: WatchEnd,
     },
+    /// The server does not take the stream's token any more: the next stream needs
+    /// another. Only where [`renewing_tokens`](super::Watches::renewing_tokens) says so.
+    TokenRefused(EtcdError),
     /// The stream is over: close it.
     Close,
 }

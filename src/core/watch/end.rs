@@ -181,7 +181,7 @@ impl From<WatchEnd> for Error {
                 let (code, origin, delivery) = (error.code(), error.origin(), error.delivery());
                 let told =
                     Error::new(code, origin, delivery, error.message().to_owned()).of_the_call_of(error);
-                told.with_source(end)
+                told.with_etcd(error.etcd()).with_source(end)
             }
             WatchEnd::Compacted { .. } => library(Code::OutOfRange, end),
             WatchEnd::Lagged { .. } | WatchEnd::TooLarge { .. } => library(Code::ResourceExhausted, end),

@@ -4,11 +4,14 @@
 //! The text decides where etcd is known to use it, then the gRPC code. A watch's
 //! refusal has its code in the text: `rpc error: code = .. desc = ..`.
 
+use crate::core::auth::is_token_refusal;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// Of the stream's token, which the client renews, and not of the watch.
+    Token(EtcdError),
     /// The cause goes away by itself: no leader, a shutdown, too much to do.
     Passing,
     /// Unknown texts and codes, no text at all: tried again a few times.
@@ -26,9 +29,9 @@ const FINAL_TEXTS: [&str; 2] = [
 
 impl Verdict {
     /// Of the `cancel_reason` of a watch.
-    pub(super) fn of_reason(reason: &str) -> Verdict {
+    pub(super) fn of_reason(reason: &str, renews_tokens: bool) -> Verdict {
         if let Some(etcd) = EtcdError::from_message(reason) {
-            return Verdict::of_etcd(etcd);
+            return Verdict::of_etcd(etcd, renews_tokens);
         }
         match go_code(reason) {
             Some(code) => Verdict::of_code(code),
@@ -37,11 +40,25 @@ impl Verdict {
         }
     }
 
-    fn of_etcd(etcd: EtcdError) -> Verdict {
+    /// Of the end of a stream.
+    pub(super) fn of_error(error: &Error, renews_tokens: bool) -> Verdict {
+        // What this side refuses to read it would be sent again.
+        if matches!(error.origin(), Origin::Caller | Origin::Library) {
+            return Verdict::Final;
+        }
+        match error.etcd() {
+            Some(etcd) => Verdict::of_etcd(etcd, renews_tokens),
+            None => Verdict::of_code(error.code()),
+        }
+    }
+
+    fn of_etcd(etcd: EtcdError, renews_tokens: bool) -> Verdict {
         match etcd {
             // Another member serves it.
             EtcdError::NotLeader | EtcdError::NotSupportedForLearner => Verdict::Passing,
-            _ if wants_new_token(etcd) => Verdict::Passing,
+            // Nobody has another one where the client does not fetch them.
+            _ if is_token_refusal(etcd) && renews_tokens => Verdict::Token(etcd),
+            _ if is_token_refusal(etcd) => Verdict::Final,
             _ => Verdict::of_code(etcd.code()),
         }
     }
@@ -62,22 +79,6 @@ impl Verdict {
             _ => Verdict::Unexplained,
         }
     }
-}
-
-/// Whether the refusal is of the token and not of the watch: whoever has the name and
-/// the password fetches a new one, and asks again.
-fn wants_new_token(etcd: EtcdError) -> bool {
-    matches!(etcd, EtcdError::InvalidAuthToken | EtcdError::AuthOldRevision)
-}
-
-/// Whether another stream may fare better. What this side refuses to read it would
-/// be sent again, and a server says for good what it does not serve.
-pub(super) fn may_pass(error: &Error) -> bool {
-    let verdict = match error.etcd() {
-        Some(etcd) => Verdict::of_etcd(etcd),
-        None => Verdict::of_code(error.code()),
-    };
-    verdict != Verdict::Final && !matches!(error.origin(), Origin::Caller | Origin::Library)
 }
 
 /// Whether the peer does not keep to the protocol, or speaks another one. That is this
@@ -128,8 +129,11 @@ mod tests {
             "rpc error: code = Unknown desc = etcdserver: leader changed",
             "rpc error: code = Unavailable desc = something new",
             "rpc error: code = Canceled desc = context canceled",
+        ];
+        let tokens = [
             "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
             "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old",
+            "rpc error: code = InvalidArgument desc = etcdserver: user name is empty",
         ];
         let unexplained = [
             "",
@@ -151,20 +155,32 @@ mod tests {
         ];
         for (reasons, verdict) in verdicts {
             for reason in reasons {
-                assert_eq!(Verdict::of_reason(reason), verdict, "{reason:?}");
+                assert_eq!(Verdict::of_reason(reason, true), verdict, "{reason:?}");
+                assert_eq!(Verdict::of_reason(reason, false), verdict, "{reason:?}");
             }
+        }
+        for reason in tokens {
+            let renewed = Verdict::of_reason(reason, true);
+            assert!(matches!(renewed, Verdict::Token(_)), "{reason:?}");
+            assert_eq!(Verdict::of_reason(reason, false), Verdict::Final, "{reason:?}");
         }
     }
 
     #[test]
     fn a_stream_that_is_refused_a_token_may_pass_and_one_that_is_refused_otherwise_not() {
         let status = |code, text| Error::answered(code, text);
-        assert!(may_pass(&status(
-            Code::Unauthenticated,
-            "etcdserver: invalid auth token"
-        )));
-        assert!(may_pass(&status(Code::Unavailable, "etcdserver: no leader")));
-        assert!(!may_pass(&status(Code::Unauthenticated, "who are you")));
-        assert!(!may_pass(&status(Code::Unknown, "etcdserver: permission denied")));
+        let of = |error: Error| Verdict::of_error(&error, true);
+        let token = || status(Code::Unauthenticated, "etcdserver: invalid auth token");
+        assert_eq!(of(token()), Verdict::Token(EtcdError::InvalidAuthToken));
+        assert_eq!(Verdict::of_error(&token(), false), Verdict::Final);
+        assert_eq!(
+            of(status(Code::Unavailable, "etcdserver: no leader")),
+            Verdict::Passing
+        );
+        assert_eq!(of(status(Code::Unauthenticated, "who are you")), Verdict::Final);
+        assert_eq!(
+            of(status(Code::Unknown, "etcdserver: permission denied")),
+            Verdict::Final
+        );
     }
 }

@@ -6,8 +6,10 @@ use super::resume::gone;
 use super::retries::UNEXPLAINED_MAX;
 use super::tests::{BUFFER, NOW, Script, answer, created_answer, events, refused};
 use super::*;
+use crate::error::Code;
 
 const NO_LEADER: &str = "etcdserver: no leader";
+const TOKEN: &str = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
 const DENIED: &str = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
 fn canceled(id: i64, reason: &str) -> WatchResponse {
@@ -178,4 +180,39 @@ fn a_refused_watch_waits_on_while_the_stream_breaks_and_can_be_given_up() {
     script.watches.check();
     assert_eq!(script.actions().len(), 3);
     assert_eq!(script.watches.poll_timeout(), None);
+}
+
+#[test]
+fn a_refused_token_takes_every_watch_to_the_next_stream_and_ends_none() {
+    let mut script = Script::with_resuming(1, 10);
+    script.watches = std::mem::replace(&mut script.watches, Watches::new(1)).renewing_tokens(true);
+    script.create_with(0, BUFFER, false);
+    script.requests();
+    script.answer(created_answer(1, 12));
+    script.answer(events(1, 14, &[14]));
+    script.actions();
+    script.create_with(0, BUFFER, false);
+    script.requests();
+    script.answer(refused(-1, TOKEN));
+    assert_eq!(script.actions(), ["another token", "close"]);
+    script.wait_and_open();
+    let expected = ["create key 1 from 11", "create key 2 from 15", "create key 3"];
+    assert_eq!(script.requests(), expected);
+    script.answer(created_answer(0, 20));
+    script.answer(created_answer(1, 20));
+    script.answer(created_answer(2, 20));
+    let expected = ["1 resumed", "2 resumed", "3 created 2 at 20"];
+    assert_eq!(script.actions(), expected);
+    let ended = || Error::answered(Code::Unauthenticated, "etcdserver: invalid auth token");
+    script.lose(NOW, ended());
+    assert_eq!(script.actions(), ["another token", "close"]);
+}
+
+#[test]
+fn a_token_that_nobody_renews_is_refused_for_good() {
+    let mut script = Script::new();
+    script.create_with(0, BUFFER, true);
+    script.requests();
+    script.answer(refused(-1, TOKEN));
+    assert_eq!(script.actions(), ["1 canceled Some(InvalidAuthToken), resume 0"]);
 }

@@ -53,7 +53,7 @@ impl Retries {
         match verdict {
             Verdict::Final => return None,
             Verdict::Unexplained => refusals.unexplained += 1,
-            Verdict::Passing => refusals.unexplained = 0,
+            Verdict::Passing | Verdict::Token(_) => refusals.unexplained = 0,
         }
         if refusals.unexplained >= UNEXPLAINED_MAX {
             return None;

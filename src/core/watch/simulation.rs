@@ -342,6 +342,7 @@ impl World {
                     end => resumes.push((reader, end.resume_revision().expect("it ended for good"))),
                 },
                 // Its own breaches would show here: the model makes none.
+                Action::TokenRefused(_) => unreachable!("nobody asks who reads"),
                 Action::Close => assert!(self.server.wire.is_empty() && self.server.watchers.is_empty()),
             }
         }

@@ -133,6 +133,7 @@ fn words(action: &Action<u64>) -> String {
             WatchEnd::Refused { error } => format!("{reader} refused {:?}", error.code()),
             WatchEnd::Closed => format!("{reader} closed"),
         },
+        Action::TokenRefused(_) => "another token".to_owned(),
         Action::Close => "close".to_owned(),
     }
 }

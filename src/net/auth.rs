@@ -1,0 +1,48 @@
+//! Asks the server for a token, in one task for all calls that wait for one.
+
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use super::call_options::CallOptions;
+use super::channel::Channel;
+use super::clock;
+use super::pool::Shared;
+use super::tokens::{Asking, Pass, Step, Waiter};
+use crate::error::Error;
+use crate::wire::method::auth as method;
+
+impl Channel {
+    /// Waits for the token to go with, and has it asked for. `waiter` is the caller's
+    /// place among those who wait: it is given up when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses the name or the password.
+    pub(super) fn poll_pass(
+        &self,
+        waiter: &mut Option<Waiter>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Pass, Error>> {
+        self.tokens().poll_pass(waiter, cx, |asking| {
+            tokio::spawn(ask(asking, Arc::downgrade(&self.shared)));
+        })
+    }
+}
+
+/// The task that asks, as long as somebody waits and the channel is there.
+async fn ask(mut asking: Asking, shared: Weak<Shared>) {
+    while let Some(step) = asking.step() {
+        match step {
+            Step::Sleep(until) => clock::sleep_until(until).await,
+            Step::Ask => {
+                let Some(shared) = shared.upgrade() else { return };
+                let options = CallOptions {
+                    is_anonymous: true,
+                    ..CallOptions::control()
+                };
+                let call = Channel { shared }.unary(&method::AUTHENTICATE, asking.question(), options);
+                asking.answer(call.await);
+            }
+        }
+    }
+}
