@@ -3,6 +3,7 @@
 
 use std::future::{Future, IntoFuture, pending};
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -28,6 +29,8 @@ pub(super) struct Attempt<'a> {
     watch: Option<Watch>,
     /// Of the own key, beside that of a predecessor.
     own_watch: Option<Watch>,
+    /// When they began.
+    watched_since: Instant,
     backoff: Backoff,
     /// Registers that were answered and did not put the key.
     refusals: u32,
@@ -36,6 +39,10 @@ pub(super) struct Attempt<'a> {
 /// So many registers may be refused one right after the other: the gate has moved,
 /// and nested names are in the way of a try.
 const REFUSALS_MAX: u32 = 2;
+
+/// A watch that has lived so long was good, though it had nothing to tell. One that is
+/// created and cancelled over and over is not.
+const GOOD_WATCH_LIFE: Duration = Duration::from_secs(1);
 
 /// What a waiter waits for.
 enum News {
@@ -53,6 +60,7 @@ impl<'a> Attempt<'a> {
             value,
             watch: None,
             own_watch: None,
+            watched_since: clock::now(),
             backoff: session.shared().backoff(),
             refusals: 0,
         }
@@ -146,7 +154,7 @@ impl<'a> Attempt<'a> {
         let created = watch.iter().chain(&own).map(Watch::created_revision).max();
         self.watch = watch;
         self.own_watch = own.or(self.own_watch.take());
-        self.backoff.reset();
+        self.watched_since = clock::now();
         self.handle(|lock, _| lock.handle_watching(created.unwrap_or_default()));
         Ok(())
     }
@@ -159,6 +167,9 @@ impl<'a> Attempt<'a> {
     }
 
     async fn watch_ended(&mut self, end: WatchEnd) -> Result<(), Error> {
+        if self.watch.is_some() && clock::now() >= self.watched_since + GOOD_WATCH_LIFE {
+            self.backoff.reset();
+        }
         (self.watch, self.own_watch) = (None, None);
         let refused = match &end {
             WatchEnd::Canceled { etcd, .. } => *etcd == Some(EtcdError::PermissionDenied),
@@ -233,6 +244,7 @@ impl<'a> Attempt<'a> {
     async fn learn(&mut self, news: News) -> Result<(), Error> {
         match news {
             News::Told(batch) => {
+                self.backoff.reset();
                 let deleted = batch.events.iter().filter_map(deletion);
                 self.handle(|lock, now| lock.handle_deleted(now, deleted));
             }

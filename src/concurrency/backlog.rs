@@ -33,6 +33,11 @@ impl Backlog {
         self.wake.notify_one();
     }
 
+    /// Has the releaser look again: it has room for one more.
+    pub(super) fn stir(&self) {
+        self.wake.notify_one();
+    }
+
     pub(super) fn pop(&self) -> Option<(Arc<Slot>, OwnedSemaphorePermit)> {
         self.pending().locks.pop_front()
     }
@@ -47,8 +52,8 @@ impl Backlog {
         self.pending().closed
     }
 
-    /// Waits for the next [`Backlog::push`] or [`Backlog::close`]; one that came
-    /// before is not missed.
+    /// Waits for the next [`Backlog::push`], [`Backlog::stir`] or [`Backlog::close`];
+    /// one that came before is not missed.
     pub(super) async fn changed(&self) {
         self.wake.notified().await;
     }

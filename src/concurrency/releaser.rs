@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::requests;
@@ -17,19 +17,21 @@ use crate::net::race::{Either, race};
 use crate::pb::etcdserverpb::TxnResponse;
 use crate::types::Revision;
 
-/// How many locks one session gives back at a time.
+/// How many locks one session gives back at a time. One that waits for its next try
+/// is none of them: however many fail, the others go on.
 const RELEASES_MAX: usize = 64;
 
 /// The task of a session's releaser.
 pub(super) async fn run(shared: Arc<Shared>) {
     let _watchman = Watchman(shared.clone());
+    let places = Arc::new(Semaphore::new(RELEASES_MAX));
     let mut releases = JoinSet::new();
     while !shared.backlog().is_closed() {
-        while releases.len() < RELEASES_MAX {
+        while let Ok(place) = places.clone().try_acquire_owned() {
             let Some((slot, turn)) = shared.backlog().pop() else {
                 break;
             };
-            releases.spawn(settle(shared.clone(), slot, turn));
+            releases.spawn(settle(shared.clone(), slot, turn, place));
         }
         let changed = shared.backlog().changed();
         if releases.is_empty() {
@@ -56,20 +58,31 @@ impl Drop for Watchman {
 }
 
 /// Tries until nothing of the lock is left on the server.
-async fn settle(shared: Arc<Shared>, slot: Arc<Slot>, turn: OwnedSemaphorePermit) {
+async fn settle(
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    turn: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+) {
     let mut unsettled = Unsettled {
         shared,
         slot,
         turn: Some(turn),
     };
     let (shared, slot) = (&*unsettled.shared, &*unsettled.slot);
+    let places = place.semaphore().clone();
+    let mut place = Some(place);
     let mut backoff = shared.backoff();
     while undo(shared, slot).await.is_err() {
-        if shared.lease().end().is_some() {
-            slot.handle(|lock, _| lock.handle_session_ended());
-        } else {
-            let pause = clock::sleep_until(clock::now() + backoff.next_wait());
-            race(shared.lease().ended(), pause).await;
+        drop(place.take());
+        shared.backlog().stir();
+        let again = async {
+            clock::sleep_until(clock::now() + backoff.next_wait()).await;
+            places.clone().acquire_owned().await
+        };
+        match race(shared.lease().ended(), again).await {
+            Either::Left(_) => slot.handle(|lock, _| lock.handle_session_ended()),
+            Either::Right(taken) => place = taken.ok(),
         }
     }
     drop(unsettled.turn.take());

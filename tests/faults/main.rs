@@ -4,6 +4,7 @@
 
 mod failover;
 mod frozen;
+mod lagging;
 mod late;
 mod names;
 mod refusals;

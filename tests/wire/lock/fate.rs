@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tenure::{Code, EtcdError, Origin, Revision};
 
+use crate::peer::patiently;
+
 use super::{KEY, found, held, kv, lock, locked, refused, registered, released, session};
 
 /// The release of a dropped guard arrives until it is answered.
@@ -41,6 +43,39 @@ async fn a_release_that_failed_goes_on_in_the_background() {
     second.answer(&released(6));
     let _waiting = lock(&session);
     assert_ne!(etcd.txn().await.message, release);
+}
+
+/// As many as a session gives back at a time.
+const RELEASES_MAX: usize = 64;
+
+#[tokio::test]
+async fn releases_that_fail_all_the_time_are_in_nobodys_way() {
+    let (session, mut etcd) = session().await;
+    let mut guards = Vec::new();
+    for name in (0..RELEASES_MAX).map(|index| format!("revoked/{index}")).chain(["last".into()]) {
+        let mutex = session.mutex(&name);
+        let locking = tokio::spawn(async move { mutex.lock().await });
+        etcd.txn().await.answer(&registered(5, &[]));
+        guards.push(locked(locking).await);
+    }
+    let last = guards.pop();
+    drop(guards);
+    for _ in 0..RELEASES_MAX {
+        etcd.txn().await.fail("7", "etcdserver: permission denied");
+    }
+    drop(last);
+    let release = async {
+        loop {
+            let txn = etcd.txn().await;
+            if txn.message.compare[0].key == "last/77" {
+                return txn;
+            }
+            txn.fail("7", "etcdserver: permission denied");
+        }
+    };
+    patiently("the release of the last", release).await.answer(&released(6));
+    // And those that fail go on as well.
+    assert!(etcd.txn().await.message.compare[0].key.starts_with(b"revoked/"));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Waiting behind an older key: the watch, and the range that closes the gap
 //! between the queue as read and the watch as begun.
 
+use std::time::{Duration, Instant};
+
 use tenure::pb::etcdserverpb::watch_create_request::FilterType;
 use tenure::pb::etcdserverpb::{RangeRequest, RangeResponse, WatchCreateRequest, WatchResponse};
 use tenure::pb::mvccpb::event::EventType;
@@ -178,6 +180,79 @@ async fn a_compaction_takes_the_watch_and_not_the_place() {
     etcd.range().await.answer(&ranged(31, &BOTH()));
     watching.send_as(1, &deleted(OLDER, 32));
     assert_eq!(locked(locking).await.token().create_revision(), Revision(10));
+}
+
+/// So often, and its waits double from 20 ms: from 0.6 to 1.2 s in all.
+const CANCELS: i64 = 7;
+
+fn cancelled() -> WatchResponse {
+    WatchResponse {
+        canceled: true,
+        cancel_reason: "some etcd to come has a reason".into(),
+        header: header(10),
+        ..WatchResponse::default()
+    }
+}
+
+/// Cancels the first watches as soon as they begin.
+async fn cancel_at_once(etcd: &mut Etcd, mut watching: Watching) -> Watching {
+    for id in 0..CANCELS {
+        watching.send_as(id, &created(10));
+        watching.send_as(id, &cancelled());
+        watching = etcd.watch().await;
+    }
+    watching
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cancelled_as_soon_as_it_begins_is_asked_for_less_and_less_often() {
+    let (_session, mut etcd, locking, watching) = waiting(1).await;
+    let began = Instant::now();
+    let mut watching = cancel_at_once(&mut etcd, watching).await;
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(600), "{CANCELS} in {took:?}");
+    watching.send_as(CANCELS, &created(10));
+    watching.send_as(CANCELS, &deleted(OLDER, 11));
+    drop(locked(locking).await);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cancelled_after_it_has_lived_is_asked_for_again_soon() {
+    let (_session, mut etcd, locking, watching) = waiting(1).await;
+    let mut watching = cancel_at_once(&mut etcd, watching).await;
+    let mut took = Duration::ZERO;
+    for id in CANCELS..CANCELS + 2 {
+        watching.send_as(id, &created(10));
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let ended = Instant::now();
+        watching.send_as(id, &cancelled());
+        watching = etcd.watch().await;
+        took += ended.elapsed();
+    }
+    // Else each of them takes half a second and more.
+    assert!(took < Duration::from_secs(1), "two in {took:?}");
+    watching.send_as(CANCELS + 2, &created(10));
+    watching.send_as(CANCELS + 2, &deleted(OLDER, 11));
+    drop(locked(locking).await);
+}
+
+#[tokio::test]
+async fn a_watch_that_was_cancelled_once_it_had_told_something_is_asked_for_again_soon() {
+    let (_session, mut etcd, locking, mut watching) = waiting(1).await;
+    let began = Instant::now();
+    let cancels = 4 * CANCELS;
+    for id in 0..cancels {
+        watching.send_as(id, &created(10));
+        watching.send_as(id, &deleted("jobs/99", 11));
+        watching.send_as(id, &cancelled());
+        watching = etcd.watch().await;
+    }
+    // Else the last of them would be a second apart: 11 in all at the least.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{cancels} in {took:?}");
+    watching.send_as(cancels, &created(10));
+    watching.send_as(cancels, &deleted(OLDER, 12));
+    drop(locked(locking).await);
 }
 
 #[tokio::test]
