@@ -16,6 +16,9 @@ pub use tls::Tls;
 /// RFC 9113, section 6.9.1.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
+/// A call that waits looks around twice in each silence, and is not to do nothing else.
+const SILENCE_MIN: Duration = Duration::from_millis(1);
+
 /// How a client connects and what it tolerates. Every option has a default.
 ///
 /// ```
@@ -192,8 +195,10 @@ impl Config {
     /// How long the calls on a connection may wait without a sign of the member
     /// until others are asked first, and reads that wait there are asked of another
     /// one too. It costs the member its turn and nothing else. Default: 300 ms.
+    ///
+    /// Less than a millisecond is taken as that.
     pub fn silence(mut self, silence: Duration) -> Config {
-        self.silence = silence;
+        self.silence = silence.max(SILENCE_MIN);
         self
     }
 

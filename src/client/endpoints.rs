@@ -46,7 +46,7 @@ impl Endpoints<'_> {
     }
 
     /// Removes one; whether it was there, in whatever spelling. Calls that wait for
-    /// its answers get them; streams move elsewhere within ten seconds.
+    /// its answers have ten seconds more; streams move elsewhere within these.
     ///
     /// # Errors
     ///

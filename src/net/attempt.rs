@@ -40,8 +40,6 @@ pub(super) struct Plan {
 pub(super) struct TokenUse {
     /// The place among those who wait for one.
     waiter: Option<tokens::Waiter>,
-    /// Of the one that it was last sent with.
-    generation: u64,
     /// It was sent again for a new one.
     is_renewed: bool,
     /// How often a member did not know it yet.
@@ -73,6 +71,8 @@ pub(super) enum State {
 pub(super) struct Sent {
     route: Route,
     at: Instant,
+    /// Of the token that it went with.
+    generation: u64,
     response: Response,
     answer: Option<Bytes>,
     /// When to ask whether the member is worth the wait; never where it is `None`.
@@ -119,7 +119,7 @@ impl Plan {
     /// The failure, where nothing does.
     pub(super) fn fail(&mut self, state: &State, error: Error) -> Result<State, Error> {
         // Such a refusal proves that it was not applied, so that also a write goes again.
-        if let Some(state) = self.handle_token_refusal(&error) {
+        if let Some(state) = self.handle_token_refusal(state, &error) {
             return Ok(state);
         }
         if self.options.route.is_some() {
@@ -211,11 +211,15 @@ impl Plan {
 
     /// What comes next where it was refused for its token and another one can be had:
     /// once, or any number of times where others have one already.
-    fn handle_token_refusal(&mut self, error: &Error) -> Option<State> {
+    fn handle_token_refusal(&mut self, state: &State, error: &Error) -> Option<State> {
+        // What was not sent was refused for its name or its password.
+        let State::Sent(Sent { generation, .. }) = state else {
+            return None;
+        };
         if self.options.is_anonymous {
             return None;
         }
-        match self.channel.tokens().handle_failure(self.token.generation, error)? {
+        match self.channel.tokens().handle_failure(*generation, error)? {
             Refusal::Stale => Some(State::Waiting(None)),
             Refusal::Renewed => {
                 let is_first = !std::mem::replace(&mut self.token.is_renewed, true);
@@ -250,7 +254,12 @@ impl Plan {
                 // Too late to be sent: the caller's timer says so.
                 return Poll::Pending;
             }
-            let pass = ready!(self.poll_pass(cx))?;
+            let Poll::Ready(pass) = self.poll_pass(cx) else {
+                // Whoever needs no token may use the stream that this one was woken for.
+                *waiter = None;
+                return Poll::Pending;
+            };
+            let pass = pass?;
             let target = match &self.options.route {
                 Some(route) => Target::Only(route),
                 None => Target::Any(self.want()),
@@ -291,12 +300,12 @@ impl Plan {
             }
         };
         self.attempts += 1;
-        self.token.generation = pass.generation;
         let doubt_after = config.hedge_after.map_or(config.silence, |after| after.min(config.silence));
         let may_detour = self.method.safe_to_retry && self.options.route.is_none();
         Ok(Sent {
             route,
             at: now,
+            generation: pass.generation,
             response: Response::new(response, config.response_bytes_max, seat),
             answer: None,
             doubt_at: may_detour.then(|| now + doubt_after),

@@ -165,7 +165,7 @@ impl Channel {
                 drop(state);
                 return Poll::Ready(Err(self.unreachable()));
             }
-            Waiter::wait(&mut waiter, &self.shared, &mut state, true, cx.waker());
+            Waiter::wait(&mut waiter, &self.shared, &mut state, None, cx.waker());
             Poll::Pending
         })
         .await
@@ -203,8 +203,11 @@ impl Channel {
                 return Poll::Ready(Err(error));
             }
         }
-        let is_pinned = matches!(target, Target::Only(_));
-        Waiter::wait(waiter, &self.shared, &mut state, is_pinned, cx.waker());
+        let class = match target {
+            Target::Any(want) => Some(want.class),
+            Target::Only(_) => None,
+        };
+        Waiter::wait(waiter, &self.shared, &mut state, class, cx.waker());
         self.shared.settle(state);
         Poll::Pending
     }
@@ -305,7 +308,7 @@ impl Channel {
 }
 
 impl State {
-    fn add(&mut self, endpoint: Endpoint) {
+    pub(super) fn add(&mut self, endpoint: Endpoint) {
         if self.listed.iter().all(|listed| *listed.endpoint != endpoint) {
             let id = self.pool.handle_added(clock::now());
             self.listed.push(Listed {

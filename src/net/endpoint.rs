@@ -68,7 +68,9 @@ impl Endpoint {
     /// [`Code::InvalidArgument`](crate::Code::InvalidArgument) where the text is no
     /// such address, or asks for what this build cannot do.
     pub(crate) fn parse(text: &str) -> Result<Endpoint, Error> {
-        let invalid = |why: &str| Error::invalid(format!("endpoint {text:?}: {why}"));
+        // What stands before an `@` may be a password, and errors end in logs.
+        let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+        let invalid = |why: &str| Error::invalid(format!("endpoint {shown:?}: {why}"));
         let (scheme, rest) = split(text).ok_or_else(|| invalid("not http, https, unix or unixs"))?;
         if scheme.is_tls() && cfg!(not(feature = "tls")) {
             return Err(invalid("this build has no TLS, it lacks the feature `tls`"));
@@ -229,6 +231,7 @@ mod tests {
         ] {
             let error = Endpoint::parse(text).unwrap_err();
             assert_eq!(error.code(), crate::Code::InvalidArgument, "{text}");
+            assert!(!format!("{error:?}").contains("u:p"), "{error:?}");
         }
     }
 

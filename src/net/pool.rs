@@ -2,6 +2,7 @@
 //! each connection and one that dials. Who waits for a connection waits here.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::race::race;
 use super::route::Route;
 use super::tokens::Tokens;
 use crate::config::Config;
-use crate::core::pool::{Action, ConnectionId, EndpointId, Limits, Pool};
+use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{Body, Metadata};
@@ -44,7 +45,8 @@ pub(super) struct State {
     pub(super) listed: Vec<Listed>,
     links: BTreeMap<ConnectionId, Link>,
     waiting: Waiting,
-    dialer: Option<AbortHandle>,
+    /// These go with the channel.
+    pub(super) tasks: Vec<AbortHandle>,
     /// Nobody dials any more: the runtime is gone.
     pub(super) is_gone: bool,
 }
@@ -87,7 +89,7 @@ impl Shared {
             listed: Vec::new(),
             links: BTreeMap::new(),
             waiting: Waiting::default(),
-            dialer: None,
+            tasks: Vec::new(),
             is_gone: false,
         };
         let shared = Arc::new(Shared {
@@ -100,7 +102,7 @@ impl Shared {
             state: Mutex::new(state),
         });
         let dialer = tokio::spawn(dial_on(Arc::downgrade(&shared), shared.news.clone()));
-        shared.lock().dialer = Some(dialer.abort_handle());
+        shared.lock().tasks.push(dialer.abort_handle());
         shared
     }
 
@@ -132,6 +134,7 @@ impl Shared {
 
     /// Does what the pool says; until when there is nothing more to do.
     fn act(self: &Arc<Self>) -> Instant {
+        let (mut dials, mut closed) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         let now = clock::now();
         let is_due = state.pool.poll_timeout().is_some_and(|at| at <= now);
@@ -140,26 +143,35 @@ impl Shared {
         }
         while let Some(action) = state.pool.poll_action() {
             match action {
-                Action::Dial(endpoint, id) => self.dial(&mut state, endpoint, id),
+                Action::Dial(endpoint, id) => dials.extend(self.dial(&mut state, endpoint, id)),
                 Action::Retire(id) => {
                     if let Some(link) = state.links.get_mut(&id) {
                         link.route = None;
                         link.wishes.retired.notify_one();
                     }
                 }
-                Action::Close(id) => drop(state.links.remove(&id)),
+                Action::Close(id) => closed.extend(state.links.remove(&id)),
             }
         }
         let timeout = state.pool.poll_timeout().unwrap_or(Instant(u64::MAX));
         let woken = is_due.then(|| state.waiting.take());
         drop(state);
+        drop(closed);
+        dials.into_iter().for_each(|(id, run)| self.begin(id, run));
         woken.into_iter().flatten().for_each(Waker::wake);
         timeout
     }
 
-    fn dial(self: &Arc<Self>, state: &mut State, endpoint_id: EndpointId, id: ConnectionId) {
+    /// What is to be spawned.
+    fn dial(
+        self: &Arc<Self>,
+        state: &mut State,
+        endpoint_id: EndpointId,
+        id: ConnectionId,
+    ) -> Option<(ConnectionId, impl Future<Output = ()> + Send + use<>)> {
         let Some(listed) = state.listed.iter().find(|listed| listed.id == endpoint_id) else {
-            return state.pool.handle_lost(clock::now(), id);
+            state.pool.handle_lost(clock::now(), id);
+            return None;
         };
         let wishes = Arc::new(Wishes::default());
         let report = Reporter {
@@ -173,9 +185,20 @@ impl Shared {
             is_open: false,
             route: None,
             wishes,
-            task: Some(tokio::spawn(run).abort_handle()),
+            task: None,
         };
         state.links.insert(id, link);
+        Some((id, run))
+    }
+
+    /// Not under the lock: a runtime that shuts down drops the task here and now, and
+    /// its [`Reporter`] says so.
+    fn begin(&self, id: ConnectionId, run: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(run).abort_handle();
+        match self.lock().links.get_mut(&id) {
+            Some(link) => link.task = Some(task),
+            None => task.abort(),
+        }
     }
 }
 
@@ -210,9 +233,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        if let Some(dialer) = &self.dialer {
-            dialer.abort();
-        }
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -334,24 +355,35 @@ impl Drop for Seat {
     }
 }
 
-/// Who waits for a connection: all are woken by its news, one by a free stream.
+/// Who waits for a connection: all are woken by its news, one of each class by a free
+/// stream, which may be of use to that class alone.
 #[derive(Default)]
 struct Waiting {
     last: u64,
-    anywhere: BTreeMap<u64, Waker>,
+    bulk: BTreeMap<u64, Waker>,
+    control: BTreeMap<u64, Waker>,
     /// These wait for one connection, so that each has to look for itself.
     pinned: BTreeMap<u64, Waker>,
 }
 
 impl Waiting {
     fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        let anywhere = std::mem::take(&mut self.anywhere);
-        anywhere.into_values().chain(std::mem::take(&mut self.pinned).into_values())
+        let all = [&mut self.bulk, &mut self.control, &mut self.pinned].map(std::mem::take);
+        all.into_iter().flat_map(BTreeMap::into_values)
     }
 
     fn next(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        let first = self.anywhere.pop_first().map(|(_, waker)| waker);
-        first.into_iter().chain(std::mem::take(&mut self.pinned).into_values())
+        let first = [&mut self.bulk, &mut self.control].map(BTreeMap::pop_first);
+        let first = first.into_iter().flatten().map(|(_, waker)| waker);
+        first.chain(std::mem::take(&mut self.pinned).into_values())
+    }
+
+    fn of(&mut self, class: Option<Class>) -> &mut BTreeMap<u64, Waker> {
+        match class {
+            Some(Class::Bulk) => &mut self.bulk,
+            Some(Class::Control) => &mut self.control,
+            None => &mut self.pinned,
+        }
     }
 }
 
@@ -359,7 +391,8 @@ impl Waiting {
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     id: u64,
-    is_pinned: bool,
+    /// None where it waits for one connection.
+    class: Option<Class>,
 }
 
 impl Waiter {
@@ -368,7 +401,7 @@ impl Waiter {
         waiter: &mut Option<Waiter>,
         shared: &Arc<Shared>,
         state: &mut State,
-        is_pinned: bool,
+        class: Option<Class>,
         waker: &Waker,
     ) {
         let waiter = waiter.get_or_insert_with(|| {
@@ -376,25 +409,17 @@ impl Waiter {
             Waiter {
                 shared: shared.clone(),
                 id: state.waiting.last,
-                is_pinned,
+                class,
             }
         });
-        let waiting = match waiter.is_pinned {
-            true => &mut state.waiting.pinned,
-            false => &mut state.waiting.anywhere,
-        };
-        waiting.insert(waiter.id, waker.clone());
+        state.waiting.of(waiter.class).insert(waiter.id, waker.clone());
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        let waiting = match self.is_pinned {
-            true => &mut state.waiting.pinned,
-            false => &mut state.waiting.anywhere,
-        };
-        if waiting.remove(&self.id).is_none() {
+        if state.waiting.of(self.class).remove(&self.id).is_none() {
             // It was woken for a stream that it may have left to the next.
             let woken = state.waiting.next();
             drop(state);
@@ -464,5 +489,33 @@ impl Report for Reporter {
                 state.pool.handle_lost(clock::now(), id);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::net::dial::Socket;
+
+    #[test]
+    fn a_dial_on_a_runtime_that_shuts_down_is_lost_and_locks_nothing_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        let shared = {
+            let _entered = handle.enter();
+            Shared::new(Arc::new(Socket), Config::default(), Tokens::Nobody, 7)
+        };
+        drop(runtime);
+        let (acted, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            shared.change(|state| state.add(Endpoint::parse("http://a:1").unwrap()));
+            shared.act();
+            acted.send(shared.lock().links.len()).unwrap();
+        });
+        let links = done.recv_timeout(Duration::from_secs(20));
+        assert_eq!(links, Ok(0), "the task that was dropped waits for the lock");
     }
 }

@@ -34,12 +34,13 @@ impl Channel {
     ) -> Result<(), Error> {
         let mut delivery = Delivery::NotSent;
         let asked = async {
+            // First, since the question for one may need the stream.
+            let mut waiter = None;
+            let pass = std::future::poll_fn(|cx| self.poll_pass(&mut waiter, cx)).await?;
             let mut waiter = None;
             let target = || Target::Any(Want::call(Class::Bulk));
             let route = std::future::poll_fn(|cx| self.poll_route(target(), Kind::Call, cx, &mut waiter));
             let (mut route, seat) = route.await?;
-            let mut waiter = None;
-            let pass = std::future::poll_fn(|cx| self.poll_pass(&mut waiter, cx)).await?;
             let headers = self.calls().headers(None, pass.token.as_ref());
             let (response, mut stream) = self.open_path(&mut route, path, headers)?;
             delivery = Delivery::Unknown;

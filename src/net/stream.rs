@@ -94,8 +94,12 @@ impl Channel {
         (waiter, token_waiter): &mut (Option<Waiter>, Option<tokens::Waiter>),
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
         loop {
-            let pass =
-                ready!(self.poll_pass(token_waiter, cx)).map_err(|error| named(error, method, None))?;
+            let Poll::Ready(pass) = self.poll_pass(token_waiter, cx) else {
+                // Whoever needs no token may use the stream that this one was woken for.
+                *waiter = None;
+                return Poll::Pending;
+            };
+            let pass = pass.map_err(|error| named(error, method, None))?;
             let want = Want {
                 stream: true,
                 ..Want::call(Class::Control)

@@ -44,7 +44,8 @@ impl Channel {
 
     /// Does so at an interval from now on. Must be called on a tokio runtime.
     pub(crate) fn sync_at(&self, interval: Duration, seed: u64) {
-        tokio::spawn(sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed)));
+        let task = tokio::spawn(sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed)));
+        self.shared.lock().tasks.push(task.abort_handle());
     }
 }
 

@@ -1,21 +1,25 @@
 //! Connections that end, and the ones that follow them.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tenure::pb::etcdserverpb::PutResponse;
-use tenure::{Client, Config, Delivery, Dialing, Endpoint, Io};
+use tenure::{Client, Config, Delivery, Dialing, Endpoint, Io, LeaseId};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
+use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::{answer, serve};
 
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Long enough for whatever does not wait to be done.
+const SHORT: Duration = Duration::from_millis(50);
 
 type Server = h2::server::Connection<DuplexStream, Bytes>;
 
@@ -153,4 +157,52 @@ async fn a_call_that_was_dropped_while_it_waited_leaves_no_waker_behind() {
     }
     let kept = wakers.iter().filter(|waker| Arc::strong_count(waker) > 1).count();
     assert_eq!(kept, 0, "wakers of dropped calls");
+}
+
+#[tokio::test]
+async fn a_stream_that_only_a_lease_can_use_is_not_offered_to_a_put_alone() {
+    let list = "/etcdserverpb.Cluster/MemberList";
+    let listed = AtomicUsize::new(0);
+    let fleet = Fleet::scripted(&[("a", Fate::Lives)], Some(2), move |asked| {
+        match asked.key == list {
+            false => Reply::Never,
+            true => match listed.fetch_add(1, Ordering::Relaxed) {
+                1 => Reply::After(10 * SHORT),
+                _ => Reply::Well,
+            },
+        }
+    });
+    fleet.list(&[(&["http://a:1"], false)]);
+    let client = fleet.client(&["http://a:1"], Config::new().connections_max(1)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    let put = |client: Client| async move { drop(client.put("key", "value").await) };
+    let sync = |client: Client| async move { client.endpoints().sync().await.map(drop) };
+    // One connection is full of puts; on the other is a call that is never answered, and
+    // one that is in a while.
+    tasks.spawn(put(client.clone()));
+    tokio::time::sleep(SHORT).await;
+    sync(client.clone()).await.expect("beside the put, and a connection apart is dialled");
+    tokio::time::sleep(SHORT).await;
+    tasks.spawn(put(client.clone()));
+    let forever = client.clone();
+    tasks.spawn(async move { drop(forever.lease_time_to_live(LeaseId(7)).await) });
+    tokio::time::sleep(SHORT).await;
+    let answered = tokio::spawn(sync(client.clone()));
+    tokio::time::sleep(SHORT).await;
+    // Both wait, the put first.
+    tasks.spawn(put(client.clone()));
+    tokio::time::sleep(SHORT).await;
+    let waits = tokio::spawn(sync(client.clone()));
+    let answers = async { (answered.await.unwrap(), waits.await.unwrap()) };
+    let (first, second) = tokio::time::timeout(PATIENCE, answers).await.expect("a free stream is used");
+    first.expect("the one that is answered late");
+    second.expect("the one that waits for it");
+    tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_read_that_bears_no_silence_leaves_the_thread_to_the_others() {
+    let fleet = Fleet::scripted(&[("a", Fate::Lives)], None, |_| Reply::After(SHORT));
+    let client = fleet.client(&["a"], Config::new().silence(Duration::ZERO)).await;
+    client.get("key").await.expect("an answer");
 }

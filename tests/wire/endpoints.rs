@@ -127,3 +127,17 @@ async fn connections_grow_as_streams_fill_them_up_to_their_bound() {
     }
     assert_eq!(fleet.dials_of("a"), 3);
 }
+
+#[tokio::test]
+async fn a_client_that_is_gone_leaves_no_task_that_would_ask_for_members() {
+    let fleet = Fleet::new(&[("a", Fate::Lives)]);
+    let config = Config::new().sync_interval(Duration::from_secs(3600));
+    drop(fleet.client(&["a"], config).await);
+    let tasks = tokio::runtime::Handle::current().metrics();
+    patiently("the end of the tasks", async {
+        while tasks.num_alive_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}

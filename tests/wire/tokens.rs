@@ -302,6 +302,22 @@ async fn a_call_that_is_refused_with_its_second_token_too_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_refused_as_a_token_would_be_ends_each_call_at_once() {
+    let keeper = Keeper::new(REFUSALS[1]);
+    let client = keeper.client().await;
+    keeper.forget();
+    let (code, _, message) = REFUSALS[0];
+    keeper.change(|state| state.gives = Gives::Status(code, message));
+    client.put("key", "value").await.expect_err("its token is refused, and there is no other");
+    let sent = keeper.puts().len();
+    let put = client.put("key", "value").into_future();
+    let error = patiently("the refusal", put).await.expect_err("no password is good");
+    assert_eq!(error.etcd(), Some(EtcdError::UserEmpty));
+    assert_eq!(keeper.questions(), 2, "nobody asks again so soon");
+    assert_eq!(keeper.puts().len(), sent, "it was not sent");
+}
+
+#[tokio::test]
 async fn calls_that_run_into_one_refusal_ask_once_and_all_go_on() {
     let keeper = Keeper::new(REFUSALS[1]);
     let client = keeper.client().await;
