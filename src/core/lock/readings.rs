@@ -192,3 +192,27 @@ fn an_adopted_key_is_looked_for_where_the_newest_are_not() {
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [range(false, true)], "from it downwards");
 }
+
+#[test]
+fn an_own_key_from_after_its_answer_or_older_than_itself_breaks_nothing() {
+    let place = Place::new("jobs", LeaseId(0x77), "").unwrap();
+    let mut lock = Lock::new(place, DEADLINE, 1);
+    lock.handle_acquire(NOW);
+    drain(&mut lock);
+    let answer = Registered {
+        put: false,
+        revision: Revision(CREATED - 10),
+        gate: Revision::ZERO,
+        own: Some(&entry(OWN, CREATED)),
+        queue: &[entry(OWN, CREATED), entry(OWN, 3), entry("jobs/4", 4)],
+        more: false,
+    };
+    lock.handle_registered(NOW, &answer);
+    assert_eq!(drain(&mut lock), [Action::Watch(Watched::Queue)]);
+    lock.handle_watching(Revision(CREATED));
+    assert_eq!(deleted(&mut lock, 4, CREATED - 5), [], "old news");
+    assert_eq!(
+        deleted(&mut lock, 4, CREATED + 1),
+        [Action::Grant(Revision(CREATED))]
+    );
+}
