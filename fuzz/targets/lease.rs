@@ -8,6 +8,8 @@ use tenure::LeaseId;
 use tenure::core::lease::{Action, LeaseEnd, Leases};
 use tenure::core::time::Instant;
 
+use crate::inputs::inputs;
+
 #[derive(Arbitrary, Debug)]
 enum Input {
     Kept(u8, u32),
@@ -39,13 +41,7 @@ pub(crate) fn run(data: &[u8]) {
     };
     let mut leases = Leases::new(seed);
     let mut driver = Driver::default();
-    for _ in 0..INPUTS_MAX {
-        if data.is_empty() {
-            return;
-        }
-        let Ok(input) = Input::arbitrary(&mut data) else {
-            return;
-        };
+    for input in inputs(&mut data).take(INPUTS_MAX) {
         driver.feed(&mut leases, input);
         driver.drain(&mut leases);
         leases.check();
