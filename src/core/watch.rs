@@ -162,6 +162,7 @@ impl<R: Clone> Watches<R> {
             reader,
             create,
             created: false,
+            cluster_id: 0,
             behind: false,
             state: State::Queued,
             refusals: None,
@@ -412,6 +413,11 @@ impl<R: Clone> Watches<R> {
         let Some(key) = self.unanswered.pop_front() else {
             return Err(breach("a watch was created that nobody asked for"));
         };
+        let cluster_id = response.header.as_ref().map_or(0, |header| header.cluster_id);
+        if let Some(end) = self.watches.get_mut(&key).and_then(|watch| watch.meet(cluster_id)) {
+            // What was created is cancelled below, as of a watch that is gone.
+            self.end(key, end);
+        }
         if response.canceled || response.watch_id < 0 {
             self.canceled(now, key, response);
             return Ok(());

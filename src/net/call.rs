@@ -110,8 +110,7 @@ impl Channel {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         route.sender.send_request(request, false).map_err(|error| {
-            let message = "the connection takes no more calls";
-            Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message).with_source(error)
+            Error::unsent(Origin::Transport, "the connection takes no more calls").with_source(error)
         })
     }
 }

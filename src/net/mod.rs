@@ -34,3 +34,4 @@ pub(crate) mod tokens;
 pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;
+mod why;

@@ -20,7 +20,7 @@ use super::route::Route;
 use super::tokens;
 use crate::core::pool::{Class, Want};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
 
 /// An open stream. Dropping both halves resets it.
@@ -74,16 +74,7 @@ impl Channel {
         let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
-            Either::Right(()) => {
-                let message = "no connection before the deadline";
-                let error = Error::new(
-                    Code::DeadlineExceeded,
-                    Origin::Library,
-                    Delivery::NotSent,
-                    message,
-                );
-                Err(named(error.with_source(self.unreachable()), method, None))
-            }
+            Either::Right(()) => Err(named(self.unreachable_in_time(), method, None)),
         }
     }
 
@@ -169,8 +160,7 @@ impl<Req: prost::Message> Sender<Req> {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(self.name(Error::transport(error)))),
                 None => {
-                    let message = "the stream is over";
-                    let error = Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message);
+                    let error = Error::unsent(Origin::Transport, "the stream is over");
                     return Poll::Ready(Err(self.name(error)));
                 }
             }
