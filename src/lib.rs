@@ -73,6 +73,8 @@ pub use config::{Auth, Config};
 #[cfg(feature = "tls")]
 pub use error::TlsFailure;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
+#[cfg(feature = "unstable")]
+pub use net::simulation::Simulation;
 pub use types::{KeyRange, LeaseId, Revision, WatchId};
 
 /// The examples of the front page compile.

@@ -177,5 +177,9 @@ impl fmt::Debug for Client {
 
 /// A number that differs from client to client, for jitter and nothing secret.
 pub(crate) fn chance() -> u64 {
+    #[cfg(feature = "unstable")]
+    if let Some(chance) = crate::net::simulation::chance() {
+        return chance;
+    }
     RandomState::new().hash_one(0)
 }

@@ -24,6 +24,8 @@ pub(crate) mod race;
 mod raw;
 pub(crate) mod response;
 pub(crate) mod route;
+#[cfg(feature = "unstable")]
+pub(crate) mod simulation;
 #[cfg(feature = "srv")]
 pub(crate) mod srv;
 pub(crate) mod stream;
