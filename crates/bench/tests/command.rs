@@ -100,7 +100,16 @@ fn a_floor_is_under_the_calls() {
 fn a_failover_counts_what_a_reset_costs_on_real_members() {
     let path = scratch("failover.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
-    command.args(["failover", "--rounds", "1", "--window", "2", "--faults", "connections-reset", "--json"]);
+    command.args([
+        "failover",
+        "--rounds",
+        "1",
+        "--window",
+        "2",
+        "--faults",
+        "connections-reset",
+        "--json",
+    ]);
     // Neither Go nor cargo, and the servers are built already or there.
     let output = command.arg(&path).env("PATH", "/nonexistent").output().unwrap();
     let (drawn, told) = printed(&output);

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -40,9 +41,8 @@ var (
 	flags     = flag.NewFlagSet("worker", flag.ExitOnError)
 	endpoints = flags.String("endpoints", "", "where the servers are")
 	prefix    = flags.String("prefix", "", "what the keys begin with")
-	tasks     = flags.Int("tasks", 1, "steady: the tasks that put, and as many that get")
 	deadline  = flags.Int("deadline", 5000, "steady: of each call, in milliseconds")
-	breath    = flags.Int("breath", 1, "steady: between two calls of a task, in milliseconds")
+	every     = flags.Int("every", 20, "steady: between the beginnings of two calls of a kind, in milliseconds")
 	from      = flags.Int64("from", 0, "watch: the revision to begin with")
 	events    = flags.Int("events", 0, "watch: how many there will be")
 	method    = flags.String("method", "put", "unary: put or get")
@@ -70,6 +70,7 @@ func run() error {
 		DialTimeout:          dialTimeout,
 		DialKeepAliveTime:    pingInterval,
 		DialKeepAliveTimeout: pingTimeout,
+		Logger:               zap.NewNop(),
 	})
 	if err != nil {
 		return err
@@ -97,45 +98,45 @@ func inputEnded() <-chan struct{} {
 }
 
 type call struct {
+	kind    string
 	begun   time.Time
 	took    time.Duration
-	outcome string
+	outcome string // empty while it is open
 }
 
-// The calls of one task.
+// All calls.
 type ledger struct {
-	mu   sync.Mutex
-	kind string
-	done []call
-	open time.Time
+	mu    sync.Mutex
+	calls []*call
 }
 
+// A put and a get begin every so often, whether those before are answered or not.
 func steady(client *clientv3.Client) error {
 	ended := inputEnded()
 	if err := start(client); err != nil {
 		return err
 	}
-	var over atomic.Bool
 	var all sync.WaitGroup
-	ledgers := make([]*ledger, 2**tasks)
-	for i := range ledgers {
-		ledgers[i] = &ledger{kind: [2]string{"put", "get"}[i%2]}
-		all.Go(func() { ledgers[i].callOn(client, i, &over) })
-	}
+	var l ledger
+	pace := time.NewTicker(pause())
 	fmt.Println("ready")
-	<-ended
-	over.Store(true)
-	done := make(chan struct{})
-	go func() { all.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(callDeadline() + overrunMax): // whoever is still there is open
+	for number := 0; ; number++ {
+		select {
+		case <-ended:
+			done := make(chan struct{})
+			go func() { all.Wait(); close(done) }()
+			select {
+			case <-done:
+			case <-time.After(callDeadline() + overrunMax): // whoever is still there is open
+			}
+			return l.print()
+		case <-pace.C:
+		}
+		all.Go(func() {
+			l.do("put", func() error { return put(client, fmt.Sprintf("%s/put/%d", *prefix, number)) })
+		})
+		all.Go(func() { l.do("get", func() error { return get(client, readKey(number)) }) })
 	}
-	out := bufio.NewWriter(os.Stdout)
-	for _, l := range ledgers {
-		l.print(out)
-	}
-	return out.Flush()
 }
 
 // Waits for an answer of each kind, and for the connections that come with them.
@@ -146,42 +147,35 @@ func start(client *clientv3.Client) error {
 			if time.Since(begun) > startMax {
 				return fmt.Errorf("no answer within %v", startMax)
 			}
-			time.Sleep(time.Duration(*breath) * time.Millisecond)
+			time.Sleep(pause())
 		}
 	}
 	return nil
 }
 
-func (l *ledger) callOn(client *clientv3.Client, task int, over *atomic.Bool) {
-	for number := 0; !over.Load(); number++ {
-		begun := time.Now()
-		l.mu.Lock()
-		l.open = begun
-		l.mu.Unlock()
-		var err error
-		if l.kind == "put" {
-			err = put(client, fmt.Sprintf("%s/put/%d/%d", *prefix, task, number))
-		} else {
-			err = get(client, readKey(number))
-		}
-		took := time.Since(begun)
-		l.mu.Lock()
-		l.open = time.Time{}
-		l.done = append(l.done, call{begun, took, outcome(err)})
-		l.mu.Unlock()
-		time.Sleep(time.Duration(*breath) * time.Millisecond)
-	}
+func (l *ledger) do(kind string, ask func() error) {
+	c := &call{kind: kind, begun: time.Now()}
+	l.mu.Lock()
+	l.calls = append(l.calls, c)
+	l.mu.Unlock()
+	outcome := outcome(ask())
+	took := time.Since(c.begun)
+	l.mu.Lock()
+	c.took, c.outcome = took, outcome
+	l.mu.Unlock()
 }
 
-func (l *ledger) print(out io.Writer) {
+func (l *ledger) print() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.open.IsZero() {
-		l.done = append(l.done, call{l.open, time.Since(l.open), "open"})
+	out := bufio.NewWriter(os.Stdout)
+	for _, c := range l.calls {
+		if c.outcome == "" {
+			c.took, c.outcome = time.Since(c.begun), "open"
+		}
+		fmt.Fprintln(out, c.kind, c.begun.UnixNano(), c.took.Nanoseconds(), c.outcome)
 	}
-	for _, c := range l.done {
-		fmt.Fprintln(out, l.kind, c.begun.UnixNano(), c.took.Nanoseconds(), c.outcome)
-	}
+	return out.Flush()
 }
 
 func put(client *clientv3.Client, key string) error {
@@ -217,6 +211,10 @@ func outcome(err error) string {
 
 func readKey(number int) string {
 	return fmt.Sprintf("%s/get/%d", *prefix, number%readKeys)
+}
+
+func pause() time.Duration {
+	return time.Duration(*every) * time.Millisecond
 }
 
 func callDeadline() time.Duration {

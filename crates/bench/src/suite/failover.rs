@@ -1,5 +1,6 @@
 //! What befalls a cluster, and what calls notice of it: three real members, a proxy
-//! before each, and a client in a process of its own that puts and gets all the time.
+//! before each, and a client in a process of its own that begins a put and a get
+//! every so often, whether those before are answered or not.
 //!
 //! In each turn something happens a second after the load has begun. From the
 //! moment that a live member knows a leader then, or from the fault itself where the
@@ -46,12 +47,9 @@ pub(crate) struct Arguments {
     /// The deadline of each call, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     deadline: u64,
-    /// The tasks that put, and as many that get.
-    #[arg(long, default_value_t = 4)]
-    tasks: u32,
-    /// Milliseconds between two calls of a task.
-    #[arg(long, default_value_t = 2)]
-    breath: u64,
+    /// Milliseconds from one put, and one get, to the next.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
 }
 
 /// The members and the ways to them.
@@ -81,9 +79,9 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         faults => faults,
     };
     let story = format!(
-        "etcd {}, 3 members, no fsync; {} tasks put and as many get, deadline {} ms",
+        "etcd {}, 3 members, no fsync; a put and a get every {} ms, deadline {} ms",
         binary.version(),
-        arguments.tasks,
+        arguments.every,
         arguments.deadline
     );
     let load_before = machine::load_average();
@@ -153,9 +151,8 @@ fn play(
         peer.command()?
             .arg("steady")
             .arg(format!("--endpoints={}", endpoints.join(",")))
-            .arg(format!("--tasks={}", arguments.tasks))
             .arg(format!("--deadline={}", arguments.deadline))
-            .arg(format!("--breath={}", arguments.breath))
+            .arg(format!("--every={}", arguments.every))
             .arg(format!("--prefix=bench/failover/{since}")),
     )?;
     child.wait_ready(READY_MAX)?;

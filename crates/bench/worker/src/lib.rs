@@ -50,15 +50,12 @@ pub struct Steady {
     /// Where to.
     #[command(flatten)]
     pub servers: Servers,
-    /// The tasks that put, and as many that get.
-    #[arg(long)]
-    pub tasks: usize,
     /// Of each call, in milliseconds.
     #[arg(long, value_parser = milliseconds)]
     pub deadline: Duration,
-    /// Between two calls of a task, in milliseconds.
+    /// Between the beginnings of two calls of a kind, in milliseconds.
     #[arg(long, value_parser = milliseconds)]
-    pub breath: Duration,
+    pub every: Duration,
     /// What all keys begin with.
     #[arg(long)]
     pub prefix: String,

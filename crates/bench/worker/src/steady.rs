@@ -1,6 +1,9 @@
-//! The load that goes on whatever happens to the servers: tasks that put unique keys
-//! and tasks that get them. Nothing is printed meanwhile but that it goes on, and
-//! at the end a line for each call:
+//! The load that goes on whatever happens to the servers: a put of a unique key and
+//! a get begin every so often, whether those before are answered or not. A server
+//! loses the proposals of an election and does not say so; with a fixed number of
+//! callers, all would soon wait for lost ones, and nobody would ask the new leader.
+//!
+//! Nothing is printed meanwhile but that it goes on, and at the end a line for each call:
 //!
 //! ```text
 //! put 1764000000123456789 1234567 ok        when it began (Unix time), and what it took, in nanoseconds
@@ -14,9 +17,8 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{Outcome, Peer, Steady, input, text};
 
@@ -37,38 +39,35 @@ enum Kind {
 struct Call {
     kind: Kind,
     begun: SystemTime,
-    took: Duration,
-    outcome: &'static str,
+    clock: Instant,
+    /// None while it is open.
+    ended: Option<(Duration, Outcome)>,
 }
 
-/// The calls of one task.
-#[derive(Default)]
-struct Ledger {
-    done: Vec<Call>,
-    open: Option<(SystemTime, Instant)>,
-}
+type Ledger = Rc<RefCell<Vec<Call>>>;
 
 pub(crate) async fn run<P: Peer>(order: &Steady) -> Result<(), String> {
-    let input_ended = input::ended();
+    let mut input_ended = input::ended();
     let peer = P::connect(&order.servers.endpoints).await?;
     start(&peer, order).await?;
-    let (over, is_over) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    let mut ledgers = Vec::new();
-    for number in 0..2 * order.tasks {
-        let kind = if number % 2 == 0 { Kind::Put } else { Kind::Get };
-        let ledger = Rc::<RefCell<Ledger>>::default();
-        ledgers.push((kind, ledger.clone()));
-        let task = call_on(peer.clone(), kind, number, order.clone(), ledger, is_over.clone());
-        tasks.spawn_local(task);
-    }
+    let (ledger, mut calls) = (Ledger::default(), JoinSet::new());
+    let mut pace = interval(order.every);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     println!("ready");
-    let _ = input_ended.await;
-    let _ = over.send(true);
-    let all = async { while tasks.join_next().await.is_some() {} };
+    for number in 0.. {
+        tokio::select! {
+            _ = &mut input_ended => break,
+            _ = pace.tick() => {}
+        }
+        for kind in [Kind::Put, Kind::Get] {
+            calls.spawn_local(call(peer.clone(), kind, number, order.clone(), ledger.clone()));
+        }
+        while calls.try_join_next().is_some() {}
+    }
+    let all = async { while calls.join_next().await.is_some() {} };
     // Whoever is still there then is open.
     let _ = timeout(order.deadline + OVERRUN_MAX, all).await;
-    print(&ledgers).map_err(text)
+    print(&ledger.borrow()).map_err(text)
 }
 
 /// Waits for an answer of each kind, and for the connections that come with them.
@@ -81,72 +80,55 @@ async fn start<P: Peer>(peer: &P, order: &Steady) -> Result<(), String> {
             if begun.elapsed() > START_MAX {
                 return Err(format!("no answer within {START_MAX:?}"));
             }
-            sleep(order.breath).await;
+            sleep(order.every).await;
         }
     }
     Ok(())
 }
 
-async fn call_on<P: Peer>(
-    peer: P,
-    kind: Kind,
-    task: usize,
-    order: Steady,
-    ledger: Rc<RefCell<Ledger>>,
-    mut is_over: watch::Receiver<bool>,
-) {
-    for number in 0.. {
-        let (begun, clock) = (SystemTime::now(), Instant::now());
-        ledger.borrow_mut().open = Some((begun, clock));
-        let outcome = match kind {
-            Kind::Put => {
-                let key = format!("{}/put/{task}/{number}", order.prefix);
-                peer.put(key.into_bytes().into(), VALUE, order.deadline).await
-            }
-            Kind::Get => peer.get(read_key(&order, number), order.deadline).await,
-        };
-        let mut ledger = ledger.borrow_mut();
-        ledger.open = None;
-        ledger.done.push(Call {
-            kind,
-            begun,
-            took: clock.elapsed(),
-            outcome: match outcome {
-                Outcome::Answered => "ok",
-                Outcome::Unknown => "unknown",
-                Outcome::Refused => "refused",
-            },
-        });
-        drop(ledger);
-        if *is_over.borrow_and_update() {
-            return;
+async fn call<P: Peer>(peer: P, kind: Kind, number: u64, order: Steady, ledger: Ledger) {
+    let clock = Instant::now();
+    let at = ledger.borrow().len();
+    ledger.borrow_mut().push(Call {
+        kind,
+        begun: SystemTime::now(),
+        clock,
+        ended: None,
+    });
+    let outcome = match kind {
+        Kind::Put => {
+            let key = format!("{}/put/{number}", order.prefix);
+            peer.put(key.into_bytes().into(), VALUE, order.deadline).await
         }
-        sleep(order.breath).await;
-    }
+        Kind::Get => peer.get(read_key(&order, number), order.deadline).await,
+    };
+    ledger.borrow_mut()[at].ended = Some((clock.elapsed(), outcome));
 }
 
 fn read_key(order: &Steady, number: u64) -> crate::Key {
     format!("{}/get/{}", order.prefix, number % READ_KEYS).into_bytes().into()
 }
 
-fn print(ledgers: &[(Kind, Rc<RefCell<Ledger>>)]) -> std::io::Result<()> {
+fn print(ledger: &[Call]) -> std::io::Result<()> {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
-    for (kind, ledger) in ledgers {
-        let ledger = ledger.borrow();
-        let open = ledger.open.map(|(begun, clock)| Call {
-            kind: *kind,
-            begun,
-            took: clock.elapsed(),
-            outcome: "open",
-        });
-        for call in ledger.done.iter().chain(&open) {
-            let kind = match call.kind {
-                Kind::Put => "put",
-                Kind::Get => "get",
-            };
-            let begun = call.begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            writeln!(output, "{kind} {begun} {} {}", call.took.as_nanos(), call.outcome)?;
-        }
+    for call in ledger {
+        let kind = match call.kind {
+            Kind::Put => "put",
+            Kind::Get => "get",
+        };
+        let (took, outcome) = match call.ended {
+            Some((took, Outcome::Answered)) => (took, "ok"),
+            Some((took, Outcome::Unknown)) => (took, "unknown"),
+            Some((took, Outcome::Refused)) => (took, "refused"),
+            None => (call.clock.elapsed(), "open"),
+        };
+        let begun = call.begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+        writeln!(
+            output,
+            "{kind} {} {} {outcome}",
+            begun.as_nanos(),
+            took.as_nanos()
+        )?;
     }
     output.flush()
 }
