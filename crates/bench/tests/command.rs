@@ -67,3 +67,57 @@ fn a_hand_off_takes_two() {
         "{drawn}{told}"
     );
 }
+
+#[test]
+fn without_the_peers_the_watch_throughput_says_so_and_runs_the_rest() {
+    let mut command = bench("watch-throughput");
+    command.args(["--events", "300"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(!output.status.success(), "{drawn}{told}");
+    for reason in ["no `go` on PATH", "no `cargo` on PATH"] {
+        assert_eq!(drawn.matches(reason).count(), 2, "{drawn}{told}");
+    }
+    let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
+    assert_eq!(tenure.len(), 2, "{drawn}{told}");
+    assert!(tenure[0].contains("| 600 |"), "{drawn}{told}");
+}
+
+#[test]
+fn a_floor_is_under_the_calls() {
+    let mut command = bench("unary");
+    command.args(["--calls", "50", "--in-flight", "1,3"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    for name in ["tenure", "h2 by hand"] {
+        let rows = drawn.lines().filter(|line| line.starts_with(&format!("| {name} ")));
+        let full: Vec<&str> = rows.filter(|line| line.contains("| 100 |")).collect();
+        assert_eq!(full.len(), 4, "{drawn}{told}");
+    }
+}
+
+#[test]
+fn a_failover_counts_what_a_reset_costs_on_real_members() {
+    let path = scratch("failover.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args([
+        "failover",
+        "--rounds",
+        "1",
+        "--window",
+        "2",
+        "--faults",
+        "connections-reset",
+        "--json",
+    ]);
+    // Neither Go nor cargo, and the servers are built already or there.
+    let output = command.arg(&path).env("PATH", "/nonexistent").output().unwrap();
+    let (drawn, told) = printed(&output);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let row = &report["tables"][0]["rows"][0]["rounds"][0];
+    for kind in ["gets", "puts"] {
+        let first = row[kind]["first_after_leader_ns"].as_u64();
+        assert!(first.is_some_and(|ns| ns > 0), "{row} {drawn}{told}");
+    }
+    assert!(drawn.contains("| tenure "), "{drawn}{told}");
+}
