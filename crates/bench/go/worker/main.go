@@ -118,7 +118,8 @@ func steady(client *clientv3.Client) error {
 	}
 	var all sync.WaitGroup
 	var l ledger
-	pace := time.NewTicker(pause())
+	pace := time.NewTimer(pause())
+	due, late := time.Now().Add(pause()), time.Duration(0)
 	fmt.Println("ready")
 	for number := 0; ; number++ {
 		select {
@@ -129,9 +130,13 @@ func steady(client *clientv3.Client) error {
 			case <-done:
 			case <-time.After(callDeadline() + overrunMax): // whoever is still there is open
 			}
+			fmt.Println("late", late.Nanoseconds())
 			return l.print()
 		case <-pace.C:
 		}
+		late = max(late, time.Since(due))
+		due = time.Now().Add(pause())
+		pace.Reset(pause())
 		all.Go(func() {
 			l.do("put", func() error { return put(client, fmt.Sprintf("%s/put/%d", *prefix, number)) })
 		})

@@ -170,16 +170,19 @@ fn play(
         end: SystemTime::now(),
     };
     child.end_input();
-    let mut calls = Vec::new();
+    let (mut calls, mut late) = (Vec::new(), Duration::ZERO);
     child.read(&setting.stop, |line| {
-        calls.push(Call::read(line)?);
+        match line.strip_prefix("late ") {
+            Some(text) => late = Duration::from_nanos(text.parse()?),
+            None => calls.push(Call::read(line)?),
+        }
         Ok(())
     })?;
-    Ok(Trial::of(
-        &calls,
-        &incident,
-        Duration::from_millis(arguments.deadline),
-    ))
+    let deadline = Duration::from_millis(arguments.deadline);
+    Ok(Trial {
+        late,
+        ..Trial::of(&calls, &incident, deadline)
+    })
 }
 
 impl Stage {

@@ -18,8 +18,6 @@ use crate::report::{Report, Table};
 use crate::server::{Server, ServerKind};
 use crate::tally::Round;
 
-/// Less than the 128 that a server takes in a transaction.
-const KEYS_PER_TXN: u64 = 100;
 /// Transactions at a time.
 const WRITERS: u64 = 8;
 const VALUE: &[u8] = &[b'x'; 64];
@@ -28,16 +26,19 @@ const READY_MAX: Duration = Duration::from_secs(60);
 /// The options of `watch-throughput`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Events a round, for each client; whole transactions of 100.
+    /// Events a round, for each client; whole transactions.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
+    /// Events of one transaction. A server replays a thousand of them at once.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=128))]
+    keys: u64,
     /// The servers to run on.
     #[arg(long, value_delimiter = ',', default_values = ["etcd", "embedded"])]
     server: Vec<ServerKind>,
 }
 
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report) -> Result<(), Failure> {
-    let txns = arguments.events.div_ceil(KEYS_PER_TXN);
+    let txns = arguments.events.div_ceil(arguments.keys);
     let runtime = Rc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     for kind in &arguments.server {
         if setting.stop.is_set() {
@@ -45,13 +46,14 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         }
         let server = Server::start(*kind)?;
         let writer = runtime.block_on(Client::connect([server.endpoint()]))?;
-        let from = runtime.block_on(fill(&writer, "bench/replay/", txns))?;
+        let from = runtime.block_on(fill(&writer, "bench/replay/", txns, arguments.keys))?;
         for (story, from) in [("replayed from an old revision", Some(from)), ("live", None)] {
             let watcher = |peer: Peer| -> Box<dyn Competitor> {
                 Box::new(Watcher {
                     peer,
                     endpoint: server.endpoint().to_owned(),
                     txns,
+                    keys: arguments.keys,
                     from,
                     turns: 0,
                     runtime: runtime.clone(),
@@ -70,6 +72,7 @@ struct Watcher {
     peer: Peer,
     endpoint: String,
     txns: u64,
+    keys: u64,
     /// None for live events.
     from: Option<Revision>,
     turns: u32,
@@ -95,11 +98,11 @@ impl Competitor for Watcher {
                 .arg(format!("--endpoints={}", self.endpoint))
                 .arg(format!("--prefix={prefix}"))
                 .arg(format!("--from={}", self.from.map_or(0, |from| from.0)))
-                .arg(format!("--events={}", self.txns * KEYS_PER_TXN)),
+                .arg(format!("--events={}", self.txns * self.keys)),
         )?;
         child.wait_ready(READY_MAX)?;
         if self.from.is_none() {
-            self.runtime.block_on(fill(&self.writer, &prefix, self.txns))?;
+            self.runtime.block_on(fill(&self.writer, &prefix, self.txns, self.keys))?;
         }
         let mut figures = Figures::default();
         child.read(&setting.stop, |line| figures.read(line))?;
@@ -108,7 +111,7 @@ impl Competitor for Watcher {
 }
 
 /// Writes this many transactions below the prefix, and returns the revision of the first.
-async fn fill(client: &Client, prefix: &str, txns: u64) -> Result<Revision, Failure> {
+async fn fill(client: &Client, prefix: &str, txns: u64, keys: u64) -> Result<Revision, Failure> {
     let first = client.put(format!("{prefix}none"), "").await?.revision();
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
@@ -117,7 +120,7 @@ async fn fill(client: &Client, prefix: &str, txns: u64) -> Result<Revision, Fail
             for _ in (writer..txns).step_by(WRITERS as usize) {
                 let key = |number| format!("{prefix}{writer}/{number:02}");
                 let put = |txn: Txn<_>, number| txn.then(Op::put(key(number), VALUE));
-                (0..KEYS_PER_TXN).fold(client.txn(), put).await?;
+                (0..keys).fold(client.txn(), put).await?;
             }
             Ok::<_, tenure::Error>(())
         });

@@ -10,7 +10,9 @@
 //! get 1764000000123456789 5001234567 unknown
 //! ```
 //!
-//! A call that has not returned long after its deadline is `open`.
+//! A call that has not returned long after its deadline is `open`. Before them,
+//! `late 1234567` is the most by which this program's own timer was late: what
+//! the machine adds to any figure.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -53,12 +55,16 @@ pub(crate) async fn run<P: Peer>(order: &Steady) -> Result<(), String> {
     let (ledger, mut calls) = (Ledger::default(), JoinSet::new());
     let mut pace = interval(order.every);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut due, mut late) = (None, Duration::ZERO);
     println!("ready");
     for number in 0.. {
         tokio::select! {
             _ = &mut input_ended => break,
             _ = pace.tick() => {}
         }
+        let now = Instant::now();
+        let due = due.replace(now + order.every).unwrap_or(now);
+        late = late.max(now.saturating_duration_since(due));
         for kind in [Kind::Put, Kind::Get] {
             calls.spawn_local(call(peer.clone(), kind, number, order.clone(), ledger.clone()));
         }
@@ -67,6 +73,7 @@ pub(crate) async fn run<P: Peer>(order: &Steady) -> Result<(), String> {
     let all = async { while calls.join_next().await.is_some() {} };
     // Whoever is still there then is open.
     let _ = timeout(order.deadline + OVERRUN_MAX, all).await;
+    println!("late {}", late.as_nanos());
     print(&ledger.borrow()).map_err(text)
 }
 

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// A replay's messages are larger than the 4 MiB that tonic takes by default.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Parser)]
 struct Arguments {
@@ -55,7 +57,8 @@ impl Peer for EtcdClient {
 
     async fn watch(&self, prefix: &str, from: i64) -> Result<Stream, String> {
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        let watch = self.0.watch_client().watch(prefix, Some(options)).await;
+        let mut client = self.0.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let watch = client.watch(prefix, Some(options)).await;
         watch.map(Stream).map_err(|error| error.to_string())
     }
 }

@@ -68,10 +68,11 @@ impl Table {
             format!("at most {}: {verdict} with {worst}", show(goal))
         };
         Some(format!(
-            "Goals of {} in the worst round: first answer {}; overrun {}.",
+            "Goals of {} in the worst round: first answer {}; overrun {}, where its own timer was up to {} late.",
             row.peer.name(),
             verdict(first, FIRST_GOAL),
             verdict(row.worst(|trial| trial.overrun)?, OVERRUN_GOAL),
+            show(row.worst(|trial| trial.late)?),
         ))
     }
 }
@@ -93,6 +94,7 @@ impl Finding for Table {
             "longest gap, puts".to_owned(),
             "slowest call".to_owned(),
             "over deadline".to_owned(),
+            "timer late".to_owned(),
             "puts unknown".to_owned(),
             "puts refused".to_owned(),
             "gets failed".to_owned(),
@@ -138,6 +140,7 @@ impl Row {
             self.spread(|trial| trial.puts.gap),
             self.spread(|trial| trial.slowest),
             self.spread(|trial| trial.overrun),
+            self.spread(|trial| trial.late),
             self.sum(|trial| trial.failed.unknown_puts),
             self.sum(|trial| trial.failed.refused_puts),
             self.sum(|trial| trial.failed.gets),
@@ -150,12 +153,13 @@ impl Row {
         figures.sort();
         let show = |figure: &Duration| match *figure {
             Duration::MAX => "never".to_owned(),
+            Duration::ZERO => "0".to_owned(),
             figure => show(figure),
         };
         match figures.as_slice() {
             [] => "-".to_owned(),
             [only] => show(only),
-            [.., worst] => format!("{}, {}", show(&figures[figures.len() / 2]), show(worst)),
+            [.., worst] => format!("{}, {}", show(&figures[(figures.len() - 1) / 2]), show(worst)),
         }
     }
 

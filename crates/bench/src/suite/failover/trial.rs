@@ -36,6 +36,8 @@ pub(super) struct Trial {
     pub(super) slowest: Duration,
     /// The longest time that a call took beyond its deadline.
     pub(super) overrun: Duration,
+    /// The most by which the timer of the client's process was late.
+    pub(super) late: Duration,
     pub(super) failed: Failed,
 }
 
@@ -103,6 +105,7 @@ impl Trial {
             puts: Answers::of(calls.iter().filter(|call| call.is_put), incident),
             slowest,
             overrun: slowest.saturating_sub(deadline),
+            late: Duration::ZERO,
             failed: Failed {
                 unknown_puts: failed(true, &[Outcome::Unknown, Outcome::Open]),
                 refused_puts: failed(true, &[Outcome::Refused]),
@@ -115,12 +118,13 @@ impl Trial {
     pub(super) fn story(&self) -> String {
         let first = |answers: &Answers| answers.first.map_or_else(|| "never".to_owned(), show);
         format!(
-            "first get {}, first put {}, longest gaps {} and {}, slowest call {}, failed puts {} + {}, gets {}",
+            "first get {}, first put {}, longest gaps {} and {}, slowest call {} (timer late {}), failed puts {} + {}, gets {}",
             first(&self.gets),
             first(&self.puts),
             show(self.gets.gap),
             show(self.puts.gap),
             show(self.slowest),
+            show(self.late),
             self.failed.unknown_puts,
             self.failed.refused_puts,
             self.failed.gets,
@@ -140,6 +144,7 @@ impl Trial {
             "puts": answers(&self.puts),
             "slowest_ns": ns(self.slowest),
             "overrun_ns": ns(self.overrun),
+            "timer_late_ns": ns(self.late),
             "failed": {
                 "puts_of_unknown_fate": self.failed.unknown_puts,
                 "puts_refused": self.failed.refused_puts,
