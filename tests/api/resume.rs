@@ -119,7 +119,7 @@ fn a_watch_outlives_its_server_and_one_is_told_of_a_compaction_meanwhile() {
 
 /// Connections that break once they have brought some random number of bytes.
 #[derive(Clone)]
-struct Cuts(Arc<CutsState>);
+pub(crate) struct Cuts(Arc<CutsState>);
 
 struct CutsState {
     left: AtomicUsize,
@@ -130,7 +130,7 @@ struct CutsState {
 }
 
 impl Cuts {
-    fn new(count: usize) -> Cuts {
+    pub(crate) fn new(count: usize) -> Cuts {
         Cuts(Arc::new(CutsState {
             left: AtomicUsize::new(count),
             chance: AtomicU64::new(1),
@@ -145,13 +145,13 @@ impl Cuts {
     }
 
     /// Whether new connections are made.
-    fn dials(&self, dials: bool) {
+    pub(crate) fn dials(&self, dials: bool) {
         self.0.dials.store(dials, Ordering::SeqCst);
     }
 
     /// A client on such connections. The member is named many times: each name has a
     /// connection of its own, so that the waits before the dials of one overlap.
-    async fn client(&self, server: &OwnServer) -> Client {
+    pub(crate) async fn client(&self, server: &OwnServer) -> Client {
         let names = vec![server.endpoints(); CONNECTIONS].concat();
         loop {
             let connected = Client::connect_over(self.dialer(), &names, Config::default()).await;
