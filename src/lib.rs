@@ -61,8 +61,8 @@ pub mod wire;
 pub mod core;
 
 pub use client::{
-    Batch, BatchKind, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route,
-    Scheme, Txn, Watch, WatchEnd,
+    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd,
+    ListWatch, ListWatchEnd, Op, Route, Scheme, Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};

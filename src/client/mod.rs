@@ -4,11 +4,13 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+mod cache;
 #[cfg(feature = "srv")]
 mod discovery;
 mod endpoints;
 mod kv;
 mod lease;
+mod list_watch;
 #[cfg(feature = "unstable")]
 mod raw;
 mod txn;
@@ -23,11 +25,13 @@ pub use crate::net::call::Call;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
 pub use crate::net::route::Route;
+pub use cache::{Cache, Entries};
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
 pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
+pub use list_watch::{ListWatch, ListWatchEnd, Update};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
 pub use txn::{Comparand, Compare, Op, Txn};

@@ -158,7 +158,7 @@ impl<'a> Attempt<'a> {
 
     async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
         match keys {
-            Some(keys) => self.client().watch(keys).no_put().resume(false).await.map(Some),
+            Some(keys) => self.client().watch(keys).no_put().resume(false).catch_up(false).await.map(Some),
             None => Ok(None),
         }
     }
