@@ -83,8 +83,9 @@ fn a_fragment_that_the_server_drops_is_caught() {
 
 #[test]
 fn events_that_are_mutated_are_caught() {
+    type Mutation = (Fault, fn(&mut Life));
     let (life, history) = one_life(Sight::of(6), |_| {});
-    let mutations: [(Fault, fn(&mut Life)); 8] = [
+    let mutations: [Mutation; 8] = [
         (Fault::Lost, |life| drop(life.batches.remove(3))),
         (Fault::Lost, |life| drop(life.batches.pop())),
         (Fault::Twice, |life| {

@@ -103,9 +103,10 @@ impl Sight {
     }
 
     pub(crate) fn watch<'a>(&self, client: &'a Client, start: i64) -> CreateWatch<'a> {
+        type Wish<'a> = (bool, fn(CreateWatch<'a>) -> CreateWatch<'a>);
         let watch = client.watch(self.keys.clone()).start_revision(Revision(start)).fragment(self.fragment);
         let watch = watch.buffer_bytes(self.slow.unwrap_or(BUFFER_BYTES)).catch_up(self.catch_up);
-        let wishes: [(bool, fn(CreateWatch<'a>) -> CreateWatch<'a>); 5] = [
+        let wishes: [Wish<'a>; 5] = [
             (self.no_put, CreateWatch::no_put),
             (self.no_delete, CreateWatch::no_delete),
             (self.prev_kv, CreateWatch::prev_kv),
