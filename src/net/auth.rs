@@ -24,7 +24,7 @@ impl Channel {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Pass, Error>> {
         self.tokens().poll_pass(waiter, cx, |asking| {
-            tokio::spawn(ask(asking, Arc::downgrade(&self.shared)));
+            self.shared.runtime.spawn(ask(asking, Arc::downgrade(&self.shared)));
         })
     }
 }

@@ -16,6 +16,7 @@ use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
 use super::race::{Either, race};
 use super::route::Route;
+use super::runtime::Runtime;
 use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::Want;
@@ -39,16 +40,18 @@ pub(super) enum Target<'a> {
 }
 
 impl Channel {
-    /// Begins to connect to every endpoint. Must be called on a tokio runtime.
+    /// Begins to connect to every endpoint. Must be called on a tokio runtime, if not
+    /// the client has one of its own.
     pub(crate) fn new(
         endpoints: Vec<Endpoint>,
         dial: Arc<dyn Dial>,
         config: Config,
         tokens: Tokens,
+        runtime: Runtime,
         seed: u64,
     ) -> Channel {
         let channel = Channel {
-            shared: Shared::new(dial, config, tokens, seed),
+            shared: Shared::new(dial, config, tokens, runtime, seed),
         };
         channel
             .shared
@@ -58,6 +61,11 @@ impl Channel {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Where the client's tasks run.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.shared.runtime
     }
 
     /// What unary calls send beside their message.

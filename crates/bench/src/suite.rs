@@ -1,6 +1,7 @@
 //! The suites: what there is to measure, each a module with its arguments.
 
 mod handoff;
+mod keepalive;
 mod watch_start;
 
 use clap::Subcommand;
@@ -16,6 +17,8 @@ pub(crate) enum Suite {
     WatchStart(watch_start::Arguments),
     /// From a holder's release to the next one's lock, beside the Go client, on a busy store.
     Handoff(handoff::Arguments),
+    /// Many leases on one client, kept alive: how many are lost, and at what cost.
+    Keepalive(keepalive::Arguments),
 }
 
 impl Suite {
@@ -23,6 +26,7 @@ impl Suite {
         match self {
             Suite::WatchStart(_) => "watch-start",
             Suite::Handoff(_) => "handoff",
+            Suite::Keepalive(_) => "keepalive",
         }
     }
 
@@ -31,6 +35,7 @@ impl Suite {
         match self {
             Suite::WatchStart(arguments) => watch_start::run(arguments, setting, report),
             Suite::Handoff(arguments) => handoff::run(arguments, setting, report),
+            Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
         }
     }
 }
