@@ -29,11 +29,11 @@
 //! ```
 //!
 //! Renewals go to the stream that was opened last. A lease that is not answered
-//! there for a third of its TTL, or finds that the stream has been silent for a third of
-//! the shortest TTL, is starved: it is renewed once more on the first stream, and on another one, of
+//! there for a third of its TTL, or the stream of which is silent for a third of the
+//! shortest TTL, is starved: it is renewed once more on the first stream, and on another one, of
 //! another member, as soon as that is open. What comes late counts from when it was asked
-//! for, so that a round trip may be longer than that third. With both streams in use a
-//! starved lease has the one closed that keeps it waiting longest.
+//! for, so that a round trip may be longer than that third. With both streams in use the
+//! one that is silent for two thirds is closed, to make room for another.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -242,6 +242,9 @@ impl Leases {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         for stream in 0..STREAMS_MAX {
+            if self.silence(stream).is_some_and(|at| at <= self.now) {
+                self.give_away(stream);
+            }
             if self.stream_timeout(stream).is_some_and(|at| at <= self.now) {
                 if self.streams[stream].is_opening() {
                     self.back_off();
@@ -272,8 +275,9 @@ impl Leases {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|first| first.0);
         let look = self.looks.first().map(|first| first.0);
-        let streams = (0..STREAMS_MAX).map(|stream| self.stream_timeout(stream));
-        let times = [deadline, look, self.wants_stream().then_some(self.reopen_at)];
+        let streams = (0..STREAMS_MAX).flat_map(|at| [self.stream_timeout(at), self.silence(at)]);
+        let way = self.in_the_way().map(|(at, _)| at);
+        let times = [deadline, look, way, self.wants_stream().then_some(self.reopen_at)];
         times.into_iter().chain(streams).flatten().min()
     }
 
@@ -358,7 +362,7 @@ impl Leases {
                 self.close(stream);
             }
         }
-        if let Some(stream) = self.in_the_way() {
+        if let Some((_, stream)) = self.in_the_way().filter(|(at, _)| *at <= self.now) {
             self.back_off();
             self.close(stream);
         }
@@ -384,18 +388,13 @@ impl Leases {
             && self.streams.iter().filter(|stream| is_down(stream)).count() >= bound
     }
 
-    /// The stream that keeps a starved lease waiting longest, where both are open.
-    fn in_the_way(&self) -> Option<usize> {
-        let (_, slot) = self.starved.first()?;
-        let entry = &self.table.entries[slot as usize];
-        let is_answering = |stream: usize| {
-            (
-                !self.is_silent(stream),
-                entry.out[stream].oldest().unwrap_or_default(),
-            )
-        };
-        let all_open = self.streams.iter().all(Stream::is_open);
-        all_open.then(|| (0..STREAMS_MAX).min_by_key(|&stream| is_answering(stream)))?
+    /// The stream that is silent longest, and when it is closed to make room for
+    /// another: where leases are starved beside both. Until then it may be slow only.
+    fn in_the_way(&self) -> Option<(Instant, usize)> {
+        let is_crowded = !self.starved.is_empty() && self.streams.iter().all(Stream::is_open);
+        let asked = self.streams.iter().enumerate().filter(|(_, stream)| stream.in_flight > 0);
+        let ends = asked.map(|(at, stream)| (stream.heard + self.patience() * 2, at));
+        ends.min().filter(|_| is_crowded)
     }
 
     fn prove(&mut self, slot: u32, sent: Instant, ttl: Duration) {
@@ -463,6 +462,20 @@ impl Leases {
         }
     }
 
+    /// The stream is silent: what waits for it, or for its answer, looks for another.
+    fn give_away(&mut self, stream: usize) {
+        self.streams[stream].given_away = true;
+        for slot in 0..self.table.slots() {
+            let is_ready = self.streams[stream].ready.key(slot).is_some();
+            let is_out = |at: usize| !self.table.entries[slot as usize].out[at].is_empty();
+            let mut others = (0..STREAMS_MAX).filter(|at| *at != stream);
+            let has_other = others.any(|at| is_out(at) && !self.is_silent(at));
+            if is_ready || (is_out(stream) && !has_other) {
+                self.place(slot, None);
+            }
+        }
+    }
+
     fn end(&mut self, slot: u32, end: LeaseEnd) {
         self.withdraw(slot);
         self.deadlines.remove(slot);
@@ -496,6 +509,7 @@ impl Leases {
         self.refusal = None;
         let heard = &mut self.streams[stream];
         heard.heard = self.now;
+        heard.given_away = false;
         heard.in_flight -= 1;
         if !std::mem::replace(&mut heard.answered, true) {
             self.backoff.reset();
@@ -540,6 +554,12 @@ impl Leases {
             State::Open => Some(stream.heard + self.patience() * RENEWALS_PER_TTL),
             State::Down => None,
         }
+    }
+
+    /// When the stream will have been silent for too long, unless that is known.
+    fn silence(&self, stream: usize) -> Option<Instant> {
+        let stream = &self.streams[stream];
+        (stream.in_flight > 0 && !stream.given_away).then(|| stream.heard + self.patience())
     }
 
     fn is_silent(&self, stream: usize) -> bool {

@@ -13,6 +13,8 @@ pub(super) struct Stream {
     pub(super) sending: bool,
     /// When it last answered, or was first asked for what is out.
     pub(super) heard: Instant,
+    /// What it was to renew was given away, since it is silent.
+    pub(super) given_away: bool,
     /// It has answered since it is open.
     pub(super) answered: bool,
     /// Renewals out, those of given-up leases included.
@@ -35,6 +37,7 @@ impl Stream {
             state: State::Down,
             sending: false,
             heard: Instant::default(),
+            given_away: false,
             answered: false,
             in_flight: 0,
             abandoned: 0,
@@ -53,6 +56,7 @@ impl Stream {
     pub(super) fn open(&mut self, now: Instant) {
         self.state = State::Open;
         self.heard = now;
+        self.given_away = false;
         self.answered = false;
     }
 
@@ -67,6 +71,7 @@ impl Stream {
     pub(super) fn note_sent(&mut self, now: Instant) {
         if self.in_flight == 0 {
             self.heard = now;
+            self.given_away = false;
         }
         self.in_flight += 1;
         self.sending = true;

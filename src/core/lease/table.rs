@@ -172,7 +172,7 @@ impl Out {
         self.count == OUT_MAX
     }
 
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    fn oldest(&self) -> Option<Instant> {
         self.sent[..self.count].first().copied()
     }
 

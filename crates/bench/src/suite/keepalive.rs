@@ -20,6 +20,8 @@ use crate::server::{Server, ServerKind};
 
 /// Grants under way at a time.
 const GRANTS_MAX: usize = 64;
+/// Puts that are timed at the end.
+const PUTS: usize = 2_000;
 /// How often the leases are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -132,8 +134,9 @@ fn keep(arguments: &Arguments, setting: &Setting, server: &Away, count: usize) -
     let (elapsed, cpu) = (begun.elapsed(), process_cpu().saturating_sub(cpu));
     let lost = leases.iter().filter(|lease| !lease.is_valid()).count();
     let per_core = 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
+    let latency = runtime.block_on(put_latency(&client))?;
     let text = format!(
-        "{count} leases of {ttl:?} granted in {granted:.1?} and kept for {elapsed:.0?}: {lost} lost, \
+        "{count} leases of {ttl:?} granted in {granted:.1?} and kept for {elapsed:.0?}: {lost} lost, put p50 {latency:.1?}, \
          {per_core:.2} % of a core"
     );
     leases.iter().for_each(Lease::forget);
@@ -159,6 +162,18 @@ async fn grant(client: &Client, ttl: Duration, count: usize) -> Result<Vec<Lease
         leases.push(granted??);
     }
     Ok(leases)
+}
+
+/// The median of puts one after another, beside the renewals.
+async fn put_latency(client: &Client) -> Result<Duration, Failure> {
+    let mut latencies = Vec::with_capacity(PUTS);
+    for _ in 0..PUTS {
+        let begun = Instant::now();
+        client.put("bench/keepalive", "x").await?;
+        latencies.push(begun.elapsed());
+    }
+    latencies.sort_unstable();
+    Ok(latencies[PUTS / 2])
 }
 
 fn wait(runtime: &Runtime, setting: &Setting, time: Duration) {
