@@ -57,6 +57,7 @@ pub struct Config {
     pub(crate) ping_timeout: Duration,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) sync_interval: Option<Duration>,
+    pub(crate) own_thread: bool,
 }
 
 impl Default for Config {
@@ -98,6 +99,8 @@ impl Default for Config {
             hedge_after: None,
             // The endpoints are the caller's to know.
             sync_interval: None,
+            // A thread of every client would be a surprise, and two more hand-overs a call.
+            own_thread: false,
         }
     }
 }
@@ -252,6 +255,26 @@ impl Config {
     /// Less than 100 milliseconds is taken as that.
     pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
         self.sync_interval = interval.into().map(|interval| interval.max(SYNC_INTERVAL_MIN));
+        self
+    }
+
+    /// Whether the client's own tasks run on a thread of its own: those of its
+    /// connections, leases, watches and tokens, and those that give locks back. The
+    /// thread ends with the last handle of the client and of what was made from it.
+    /// Default: no, they run on the runtime that they begin on.
+    ///
+    /// Use it where the runtime may be kept busy by something else, such as long
+    /// computations or blocking calls in async code: leases are renewed all the same,
+    /// and locks are not lost. What it costs is the thread, and that every call is
+    /// handed to the thread and its answer back, some ten microseconds a call.
+    ///
+    /// The futures of calls still run where they are polled, and tokio need not be there:
+    /// a client with a thread of its own is made and used on any executor. Only
+    /// locks and the creation of watches need a tokio runtime with time enabled. Where
+    /// a caller's own byte stream is handed in, [`Client::over`](crate::Client::over), what
+    /// that is registered with has to go on.
+    pub fn own_thread(mut self, own: bool) -> Config {
+        self.own_thread = own;
         self
     }
 }

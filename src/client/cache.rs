@@ -95,12 +95,13 @@ impl ListWatch {
             entries: RwLock::default(),
             asked: Notify::new(),
         });
+        let client = self.client().clone();
         let filler = Filler {
             list_watch: self,
             shared: Arc::clone(&shared),
             status: sender,
         };
-        tokio::spawn(filler.run());
+        client.channel().runtime().spawn(filler.run());
         Cache { shared, status }
     }
 }

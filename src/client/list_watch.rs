@@ -157,6 +157,10 @@ impl ListWatch {
         }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(super) fn keys(&self) -> &KeyRange {
         self.machine.keys()
     }
@@ -209,7 +213,8 @@ impl ListWatch {
                 }
             },
             Io::Waiting(timer) => {
-                ready!(timer.as_mut().poll(cx));
+                let runtime = self.client.channel().runtime();
+                ready!(runtime.within(|| timer.as_mut().poll(cx)));
                 self.io = Io::Idle;
                 self.machine.handle_timeout(clock::now());
             }

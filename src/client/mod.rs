@@ -42,6 +42,7 @@ use crate::error::Error;
 use crate::net::channel::Channel;
 use crate::net::dial::{Once, Socket};
 use crate::net::lease_keeper::LeaseKeeper;
+use crate::net::runtime::Runtime;
 use crate::net::tokens::Tokens;
 use crate::net::watch_driver::WatchStream;
 
@@ -74,7 +75,8 @@ impl Client {
     /// Connects to a cluster with the default [`Config`].
     ///
     /// Calls go round over the endpoints that are well. One that lives is enough.
-    /// Must be called on a tokio runtime with IO and time enabled.
+    /// Must be called on a tokio runtime with IO and time enabled, or with
+    /// [`Config::own_thread`].
     ///
     /// # Errors
     ///
@@ -124,7 +126,8 @@ impl Client {
         }
         let client = Client::new(dial, endpoints, config)?;
         client.channel().connected().await?;
-        client.channel().authenticated().await?;
+        let channel = client.channel();
+        channel.runtime().run(channel.authenticated()).await?;
         Ok(client)
     }
 
@@ -146,7 +149,8 @@ impl Client {
         let tokens = Tokens::new(config.auth.as_ref(), chance())?;
         #[cfg(feature = "tls")]
         let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
-        let channel = Channel::new(endpoints, Arc::new(dial), config, tokens, chance());
+        let runtime = Runtime::new(config.own_thread)?;
+        let channel = Channel::new(endpoints, Arc::new(dial), config, tokens, runtime, chance());
         if let Some(interval) = channel.config().sync_interval {
             channel.sync_at(interval, chance());
         }

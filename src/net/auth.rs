@@ -25,7 +25,7 @@ impl Channel {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Pass, Error>> {
         let pass = self.tokens().poll_pass(waiter, cx, |asking| {
-            let task = tokio::spawn(ask(asking, Arc::downgrade(&self.shared)));
+            let task = self.shared.runtime.spawn(ask(asking, Arc::downgrade(&self.shared)));
             self.shared.lock().asking = Some(task.abort_handle());
         });
         // Looked at after the place was taken: whoever goes later wakes it.

@@ -138,7 +138,7 @@ impl<R: wire::Response> Future for Call<R> {
                     if at != this.timer.deadline() {
                         this.timer.as_mut().reset(at);
                     }
-                    ready!(this.timer.as_mut().poll(cx));
+                    ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll(cx)));
                     if clock::now() >= plan.deadline {
                         break Err(plan.timed_out(state));
                     }

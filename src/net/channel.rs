@@ -16,6 +16,7 @@ use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
 use super::race::{Either, race};
 use super::route::Route;
+use super::runtime::Runtime;
 use super::tokens::Tokens;
 use super::why;
 use crate::config::Config;
@@ -53,15 +54,17 @@ pub(super) enum Target<'a> {
 }
 
 impl Channel {
-    /// Begins to connect to every endpoint. Must be called on a tokio runtime.
+    /// Begins to connect to every endpoint. Must be called on a tokio runtime, if not
+    /// the client has one of its own.
     pub(crate) fn new(
         endpoints: Vec<Endpoint>,
         dial: Arc<dyn Dial>,
         config: Config,
         tokens: Tokens,
+        runtime: Runtime,
         seed: u64,
     ) -> Channel {
-        let shared = Shared::new(dial, config, tokens, seed);
+        let shared = Shared::new(dial, config, tokens, runtime, seed);
         shared.change(|state| endpoints.into_iter().for_each(|endpoint| state.add(endpoint)));
         let handle = Arc::new(Handle(Arc::downgrade(&shared)));
         Channel {
@@ -81,6 +84,11 @@ impl Channel {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Where the client's tasks run.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.shared.runtime
     }
 
     /// What unary calls send beside their message: those that one member answers from

@@ -16,6 +16,7 @@ mod lease_driver;
 pub(crate) mod lease_inbox;
 pub(crate) mod lease_keeper;
 pub(crate) mod lease_state;
+mod lease_stream;
 pub(crate) mod named;
 mod pool;
 mod pulse;
@@ -24,6 +25,7 @@ pub(crate) mod race;
 mod raw;
 pub(crate) mod response;
 pub(crate) mod route;
+pub(crate) mod runtime;
 #[cfg(feature = "unstable")]
 pub(crate) mod simulation;
 #[cfg(feature = "srv")]

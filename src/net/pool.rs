@@ -18,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::pulse::{Kind, Pulse};
 use super::race::race;
 use super::route::Route;
+use super::runtime::Runtime;
 use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) local_calls: Metadata,
     pub(super) streams: Metadata,
     pub(super) tokens: Tokens,
+    /// Where the client's tasks run.
+    pub(super) runtime: Runtime,
     dial: Arc<dyn Dial>,
     /// The dialling task has something to do.
     news: Arc<Notify>,
@@ -76,8 +79,15 @@ struct Link {
 }
 
 impl Shared {
-    /// Begins to dial every endpoint. Must be called on a tokio runtime.
-    pub(super) fn new(dial: Arc<dyn Dial>, config: Config, tokens: Tokens, seed: u64) -> Arc<Shared> {
+    /// Begins to dial every endpoint. Must be called on a tokio runtime, if not the
+    /// client has one of its own.
+    pub(super) fn new(
+        dial: Arc<dyn Dial>,
+        config: Config,
+        tokens: Tokens,
+        runtime: Runtime,
+        seed: u64,
+    ) -> Arc<Shared> {
         let limits = Limits {
             connections_max: config.connections_max,
             streams_full: config.streams_full,
@@ -106,11 +116,13 @@ impl Shared {
             local_calls,
             streams,
             tokens,
+            runtime,
             dial,
             news: Arc::default(),
             state: Mutex::new(state),
         });
-        let dialer = tokio::spawn(dial_on(Arc::downgrade(&shared), shared.news.clone()));
+        let dialing = dial_on(Arc::downgrade(&shared), shared.news.clone());
+        let dialer = shared.runtime.spawn(dialing);
         shared.lock().tasks.push(dialer.abort_handle());
         shared
     }
@@ -209,7 +221,7 @@ impl Shared {
     /// Not under the lock: a runtime that shuts down drops the task here and now, and
     /// its [`Reporter`] says so.
     fn begin(&self, id: ConnectionId, run: impl Future<Output = ()> + Send + 'static) {
-        let task = tokio::spawn(run).abort_handle();
+        let task = self.runtime.spawn(run).abort_handle();
         match self.lock().links.get_mut(&id) {
             Some(link) => link.task = Some(task),
             None => task.abort(),
@@ -538,7 +550,13 @@ mod tests {
         let handle = runtime.handle().clone();
         let shared = {
             let _entered = handle.enter();
-            Shared::new(Arc::new(Socket), Config::default(), Tokens::Nobody, 7)
+            Shared::new(
+                Arc::new(Socket),
+                Config::default(),
+                Tokens::Nobody,
+                Runtime::Callers,
+                7,
+            )
         };
         drop(runtime);
         let (acted, done) = mpsc::channel();

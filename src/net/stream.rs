@@ -18,7 +18,7 @@ use super::race::{Either, race};
 use super::response::Response;
 use super::route::Route;
 use super::tokens;
-use crate::core::pool::{Class, Want};
+use crate::core::pool::{Class, EndpointId, Want};
 use crate::core::time::Instant;
 use crate::error::{Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
@@ -70,8 +70,18 @@ impl Channel {
         method: &'static Method,
         deadline: Instant,
     ) -> Result<Duplex<Req, Resp>, Error> {
+        self.duplex_beside(method, deadline, None).await
+    }
+
+    /// As [`Channel::duplex`], at another member than `avoid` where there is one.
+    pub(crate) async fn duplex_beside<Req, Resp>(
+        &self,
+        method: &'static Method,
+        deadline: Instant,
+        avoid: Option<EndpointId>,
+    ) -> Result<Duplex<Req, Resp>, Error> {
         let mut waiters = (None, None);
-        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiters));
+        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, avoid, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
             Either::Right(()) => Err(named(self.unreachable_in_time(), method, None)),
@@ -81,6 +91,7 @@ impl Channel {
     fn poll_duplex<Req, Resp>(
         &self,
         method: &'static Method,
+        avoid: Option<EndpointId>,
         cx: &mut Context<'_>,
         (waiter, token_waiter): &mut (Option<Waiter>, Option<tokens::Waiter>),
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
@@ -93,6 +104,7 @@ impl Channel {
             let pass = pass.map_err(|error| named(error, method, None))?;
             let want = Want {
                 stream: true,
+                avoid,
                 ..Want::call(Class::Control)
             };
             let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))

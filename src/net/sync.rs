@@ -50,9 +50,10 @@ impl Channel {
         self.set_endpoints(endpoints)
     }
 
-    /// Does so at an interval from now on. Must be called on a tokio runtime.
+    /// Does so at an interval from now on.
     pub(crate) fn sync_at(&self, interval: Duration, seed: u64) {
-        let task = tokio::spawn(sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed)));
+        let syncing = sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed));
+        let task = self.shared.runtime.spawn(syncing);
         self.shared.lock().tasks.push(task.abort_handle());
     }
 }

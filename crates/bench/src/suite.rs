@@ -2,6 +2,7 @@
 
 mod failover;
 mod handoff;
+mod keepalive;
 mod unary;
 mod watch_start;
 mod watch_throughput;
@@ -25,6 +26,8 @@ pub(crate) enum Suite {
     WatchThroughput(watch_throughput::Arguments),
     /// What a small call costs, beside the h2 crate alone, Go and etcd-client.
     Unary(unary::Arguments),
+    /// Many leases on one client, kept alive: how many are lost, and at what cost.
+    Keepalive(keepalive::Arguments),
 }
 
 impl Suite {
@@ -35,6 +38,7 @@ impl Suite {
             Suite::Unary(_) => "unary",
             Suite::WatchThroughput(_) => "watch-throughput",
             Suite::Failover(_) => "failover",
+            Suite::Keepalive(_) => "keepalive",
         }
     }
 
@@ -46,6 +50,7 @@ impl Suite {
             Suite::Unary(arguments) => unary::run(arguments, setting, report),
             Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
+            Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
         }
     }
 }
