@@ -164,10 +164,9 @@ impl Driver {
                     lock.handle_watch_lost();
                 }
             }
-            Input::Renewed => {
-                self.deadline = self.now + TTL;
-                lock.handle_deadline(self.deadline);
-            }
+            // A refusal that is not heard yet was right when it was said.
+            Input::Renewed if lock.has_action() => {}
+            Input::Renewed => self.renew(lock),
             Input::Ended => {
                 self.ended = true;
                 self.pending = None;
@@ -180,6 +179,11 @@ impl Driver {
             Input::Later(micros) => self.now = self.now + Duration::from_micros(micros.into()),
             Input::Nonsense(nonsense) => self.nonsense(lock, nonsense),
         }
+    }
+
+    fn renew(&mut self, lock: &mut Lock) {
+        self.deadline = self.now + TTL;
+        lock.handle_deadline(self.deadline);
     }
 
     fn want(&mut self, lock: &mut Lock, tries: bool) {
@@ -438,7 +442,7 @@ impl Driver {
 
     /// From now on nothing fails: what is left is undone, and the next is granted.
     fn calm(&mut self, lock: &mut Lock) {
-        self.feed(lock, Input::Renewed);
+        self.renew(lock);
         self.release(lock);
         self.drain(lock);
         self.until(lock, Task::Idle);
