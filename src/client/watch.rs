@@ -20,7 +20,7 @@ use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::types::{KeyRange, Revision, WatchId};
 
-/// A few of the server's largest fragments (1.5 MiB), or some 16,000 small events:
+/// A few of the largest requests that a server takes (1.5 MiB), or some 16,000 small events:
 /// a reader that is further behind is not slow but stuck.
 const BUFFER_BYTES_DEFAULT: usize = 4 << 20;
 
@@ -53,9 +53,6 @@ impl Client {
         let request = WatchCreateRequest {
             key: keys.key,
             range_end: keys.range_end,
-            // Without it the server sends up to 1,000 revisions in one message,
-            // whatever their size. It costs nothing, and readers see whole revisions anyway.
-            fragment: true,
             ..WatchCreateRequest::default()
         };
         CreateWatch {
@@ -131,9 +128,14 @@ impl CreateWatch<'_> {
         self
     }
 
-    /// Whether the server may send a large message in pieces of 1.5 MiB: the default, and
-    /// nothing is seen of it, since batches are of whole revisions either way. Without, it
-    /// sends up to 1,000 revisions in one message, which may be more than this side takes.
+    /// Whether the server is to send a message above 1.5 MiB in pieces from the beginning.
+    /// Nothing is seen of it, since batches are of whole revisions either way.
+    ///
+    /// Default: no. The server then sends up to 1,000 revisions in one message; where that is
+    /// more than [this side takes](crate::Config::response_bytes_max), the watch goes on from there in
+    /// pieces by itself, if it [resumes](CreateWatch::resume). A server that cuts (etcd 3.4 to
+    /// 3.7) measures the piece anew for each event in it, which takes it minutes where
+    /// thousands of revisions of many small events are replayed.
     pub fn fragment(mut self, fragment: bool) -> Self {
         self.create.request.fragment = fragment;
         self

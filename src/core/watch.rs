@@ -85,7 +85,7 @@ pub use life::Create;
 use life::{Live, State, Watch};
 pub use queue::{Full, Queue};
 pub(super) use refusal::may_pass;
-use refusal::{Verdict, breach, is_breach};
+use refusal::{Verdict, breach, is_breach, is_too_large};
 use reopen::Reopen;
 use retries::Retries;
 pub use rules::{Rule, Rules};
@@ -247,7 +247,7 @@ impl<R: Clone> Watches<R> {
         }
         let passes = match Verdict::of_error(error, self.renews_tokens) {
             Verdict::Token(etcd) => return self.leave_stream(etcd),
-            verdict => verdict != Verdict::Final,
+            verdict => verdict != Verdict::Final || is_too_large(error) && self.fragment(),
         };
         let goes_on = |watch: &Watch<R>| match watch.create.resume {
             true => passes,
@@ -352,6 +352,18 @@ impl<R: Clone> Watches<R> {
         watch.state = State::Sent;
         self.unanswered.push_back(key);
         Some(watch.create.request.clone())
+    }
+
+    /// The server is to send messages in pieces to those that were on the stream. Says
+    /// whether it was not to before.
+    fn fragment(&mut self) -> bool {
+        let mut anew = false;
+        for watch in self.watches.values_mut() {
+            if matches!(watch.state, State::Sent | State::Live(_)) {
+                anew |= !std::mem::replace(&mut watch.create.request.fragment, true);
+            }
+        }
+        anew
     }
 
     /// The stream's token is too old. That is no watch's fault: all of them go on, on

@@ -1,8 +1,8 @@
 //! Readers that are slower than the events.
 
-use tenure::{Client, Event, KeyRange, Revision, Watch, WatchEnd};
+use tenure::{Client, Config, Event, KeyRange, Revision, Watch, WatchEnd};
 
-use crate::support::{OwnServer, client, patiently, run};
+use crate::support::{OwnServer, client, endpoints, patiently, run};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -38,6 +38,28 @@ fn a_reader_that_stalls_catches_up_with_all_it_missed_and_disturbs_no_other() {
         }
         assert!(stalled.catch_ups() >= 3, "{}", stalled.catch_ups());
         assert_eq!((stalled.reconnects(), quick.catch_ups()), (0, 0));
+    });
+}
+
+#[test]
+fn a_replay_that_is_more_than_the_client_takes_comes_in_pieces() {
+    run(async {
+        const WRITES: usize = 24;
+        let writer = client().await;
+        let mut written = Vec::new();
+        for _ in 0..WRITES {
+            let put = writer.put("delivery/replay", vec![b'x'; 128 << 10]);
+            written.push(put.await.unwrap().revision());
+        }
+        // Room for the server's pieces, and not for the 3 MiB in one.
+        let config = Config::default().response_bytes_max(2 << 20);
+        let client = Client::connect_with(endpoints(), config).await.unwrap();
+        let mut watch = client.watch("delivery/replay").start_revision(written[0]).await.unwrap();
+        assert_eq!(revisions(&mut watch, WRITES).await, written);
+        assert_eq!(watch.reconnects(), 1);
+        let resumes = client.watch("delivery/replay").start_revision(written[0]).resume(false);
+        let ended = patiently("the end", resumes.await.unwrap().next()).await;
+        assert!(matches!(ended, Err(WatchEnd::Disconnected { .. })), "{ended:?}");
     });
 }
 

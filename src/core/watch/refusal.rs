@@ -95,6 +95,11 @@ pub(super) fn is_breach(error: &Error) -> bool {
         && std::error::Error::source(error).is_none()
 }
 
+/// Whether a message is more than this side takes: in pieces it may come through.
+pub(super) fn is_too_large(error: &Error) -> bool {
+    error.origin() == Origin::Library && error.code() == Code::ResourceExhausted
+}
+
 /// The server does not keep to the protocol.
 pub(super) fn breach(message: &'static str) -> Error {
     Error::new(Code::Internal, Origin::Transport, Delivery::Unknown, message)

@@ -26,6 +26,16 @@ impl Script {
         script
     }
 
+    /// Whether the creates that are sent now ask for fragments.
+    fn fragments(&mut self) -> Vec<bool> {
+        let requests = std::iter::from_fn(|| self.watches.poll_request());
+        let fragment = |request: WatchRequest| match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => create.fragment,
+            other => panic!("{other:?}"),
+        };
+        requests.map(fragment).collect()
+    }
+
     pub(super) fn lose(&mut self, now: Instant, error: Error) {
         self.watches.handle_disconnect(now, &Arc::new(error));
         self.watches.check();
@@ -46,6 +56,39 @@ impl Script {
         self.watches.handle_opened(at);
         at
     }
+}
+
+#[test]
+fn what_was_on_a_stream_whose_message_was_too_large_goes_on_in_pieces_and_only_once() {
+    let message = "too large";
+    let too_large = || {
+        Error::new(
+            Code::ResourceExhausted,
+            Origin::Library,
+            Delivery::Unknown,
+            message,
+        )
+    };
+    let mut script = Script::with_resuming(1, 10);
+    script.create_with(0, BUFFER, true);
+    assert_eq!(script.fragments(), [false]);
+    for count in [3, 4] {
+        script.lose(NOW, too_large());
+        assert_eq!(script.actions(), ["close"]);
+        script.wait_and_open();
+        // One that was not on that stream is asked for as ever.
+        script.create_with(0, BUFFER, true);
+        let fragments = script.fragments();
+        assert_eq!(fragments.len(), count);
+        assert!(fragments[..count - 1].iter().all(|fragment| *fragment));
+        assert!(!fragments[count - 1]);
+    }
+    script.lose(NOW, too_large());
+    script.wait_and_open();
+    assert_eq!(script.fragments(), [true; 4]);
+    script.actions();
+    script.lose(NOW, too_large());
+    assert_eq!(script.actions().len(), 5, "in pieces it is too large as well");
 }
 
 #[test]
@@ -308,15 +351,6 @@ fn an_error_that_is_there_to_stay_ends_every_watch() {
         script.lose(NOW, server(code));
         assert_eq!(script.actions(), ["close"], "{code:?}");
     }
-    let mut script = Script::with_resuming(1, 10);
-    let too_large = Error::new(
-        Code::ResourceExhausted,
-        Origin::Library,
-        Delivery::Unknown,
-        "large",
-    );
-    script.lose(NOW, too_large);
-    assert_eq!(script.actions(), ["1 ResourceExhausted, resume 11", "close"]);
 }
 
 #[test]

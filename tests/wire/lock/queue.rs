@@ -75,7 +75,6 @@ async fn the_watch_begins_now_and_is_for_deletions_only() {
         range_end: range_end.into(),
         filters: vec![FilterType::Noput.into()],
         watch_id: watching.request.watch_id,
-        fragment: true,
         ..WatchCreateRequest::default()
     };
     assert_eq!(watching.request, asked);

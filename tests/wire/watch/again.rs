@@ -126,7 +126,6 @@ async fn every_option_of_a_watch_is_sent_and_nothing_that_was_not_asked_for() {
     let (client, mut streams) = peers(&h2::server::Builder::new()).await;
     let plain = WatchCreateRequest {
         key: "a".into(),
-        fragment: true,
         ..WatchCreateRequest::default()
     };
     let all = WatchCreateRequest {
@@ -137,12 +136,12 @@ async fn every_option_of_a_watch_is_sent_and_nothing_that_was_not_asked_for() {
         filters: vec![0, 1],
         prev_kv: true,
         watch_id: 0,
-        fragment: false,
+        fragment: true,
     };
     let range = client.watch(KeyRange::range("a", "c")).start_revision(Revision(7)).prev_kv();
     let watches = [
         (client.watch("a"), plain),
-        (range.progress_notify().no_put().no_delete().fragment(false), all),
+        (range.progress_notify().no_put().no_delete().fragment(true), all),
     ];
     let mut creating = Vec::new();
     let mut expected = Vec::new();
