@@ -40,7 +40,9 @@ main() {
     done
     step "API tests on the embedded server" embedded on_etcd "$newest" tests -p tenure --test api
     step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
-    step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw
+    step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw --test storm
+    step "tests of simulated time" tests -p tenure --features unstable --lib simulation
+    step "rules put out of force are noticed" tests -p tenure --features rules-off --test rules
     step "raw calls, on the embedded server" raw_call
     step "examples build" cargo build --locked -p tenure --examples
     step "quick start, on the embedded server" quick_start
@@ -59,11 +61,12 @@ main() {
 check_format() {
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path crates/bench/peers/Cargo.toml --all --check
 }
 
 check_clippy() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
-    cargo clippy --locked -p tenure --features srv,unstable --all-targets -- -D warnings
+    cargo clippy --locked -p tenure --features srv,unstable,rules-off --all-targets -- -D warnings
     cargo clippy --locked -p tenure --no-default-features --lib -- -D warnings
 }
 
