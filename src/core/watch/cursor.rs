@@ -51,7 +51,8 @@ impl Cursor {
         let next = if start > Revision::ZERO {
             start
         } else {
-            created.next()
+            // No store is at less than 1; below, the next watch would begin at "now" again.
+            created.next().max(Revision(1))
         };
         Cursor {
             next,
@@ -135,6 +136,9 @@ impl Cursor {
             |event: &Event| self.open.last().is_some_and(|open| event.revision() < open.revision());
         if !events.is_sorted_by_key(Event::revision) || events.first().is_some_and(backwards) {
             return Err(breach("watch events out of order"));
+        }
+        if events.first().is_some_and(|event| event.revision() <= Revision::ZERO) {
+            return Err(breach("a watch event without a revision"));
         }
         if events.last().is_some_and(|event| event.revision() == LAST) {
             return Err(breach("a watch event at a revision that nothing can follow"));

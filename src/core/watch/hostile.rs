@@ -32,6 +32,7 @@ fn a_server_that_breaks_the_protocol_loses_the_stream_and_nothing_panics() {
         ),
         ("events out of order", events(0, 12, &[12, 11])),
         ("no key", no_kv),
+        ("no revision", events(0, 12, &[0, 12])),
         ("no such type", no_type),
         ("nowhere to resume behind it", events(0, i64::MAX, &[i64::MAX])),
     ];
@@ -67,13 +68,24 @@ fn fragments_out_of_order_end_the_stream() {
 }
 
 #[test]
+fn a_creation_without_a_revision_is_no_place_to_begin_at_now_once_more() {
+    let mut script = Script::new();
+    script.create_with(0, BUFFER, true);
+    script.requests();
+    script.answer(created_answer(0, -7));
+    script.actions();
+    script.reconnect();
+    assert_eq!(script.requests(), ["create key 1 from 1"]);
+}
+
+#[test]
 fn extreme_numbers_do_no_harm() {
     let mut script = Script::new();
     script.create(i64::MIN);
     script.requests();
     script.answer(created_answer(i64::MAX, i64::MAX));
     script.answer(answer(i64::MAX, i64::MAX));
-    script.answer(events(i64::MAX, i64::MIN, &[i64::MIN, -1, 0, i64::MAX - 1]));
+    script.answer(events(i64::MAX, i64::MIN, &[1, 2, i64::MAX - 1]));
     script.answer(WatchResponse {
         header: None,
         ..answer(i64::MAX, 0)
