@@ -4,10 +4,15 @@
 
 mod attempt;
 mod backlog;
+mod entries;
+mod entry;
 mod guard;
+mod held;
 mod mutex;
+mod refusal;
 mod releaser;
 mod requests;
+mod rwlock;
 mod seat;
 mod session;
 mod shared;
@@ -16,7 +21,9 @@ mod slot;
 mod token;
 
 pub use guard::Guard;
+pub use held::Held;
 pub use mutex::Mutex;
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use session::{Session, SessionBuilder};
 pub use short::LockBuilder;
 pub use token::Token;

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt::both;
+use super::entries;
 use super::releaser;
 use super::shared::Shared;
 use crate::client::{Client, Lease, LeaseEnd};
@@ -66,7 +68,8 @@ impl SessionBuilder<'_> {
         self
     }
 
-    /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`.
+    /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`, and
+    /// up to 16 keys `<prefix><name>#gate/<lease>-<n>` where it is not a mutex.
     ///
     /// A lock has a gate key once the answer to one of its requests was lost, and
     /// each of its transactions compares it, so the session's user needs permission
@@ -95,7 +98,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        tokio::spawn(releaser::run(shared.clone()));
+        tokio::spawn(both(releaser::run(shared.clone()), entries::run(shared.clone())));
         Session {
             _handle: Arc::new(Handle(shared.clone())),
             shared,

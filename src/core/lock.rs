@@ -38,6 +38,9 @@ use crate::pb::mvccpb::KeyValue;
 use crate::types::Revision;
 
 mod action;
+mod claim;
+#[cfg(test)]
+mod claims;
 mod place;
 #[cfg(test)]
 mod readings;
@@ -51,6 +54,7 @@ mod tests;
 mod wait;
 
 pub use self::action::{Action, Failure, Registered, Watched};
+pub use self::claim::Claim;
 pub use self::place::Place;
 
 /// How many keys an answer about the queue shows at most, the newest ones: room
@@ -126,6 +130,20 @@ impl Lock {
         self.deadline = deadline;
     }
 
+    /// The gate's mod_revision, as another machine of the session with the same gate
+    /// has seen it.
+    pub fn handle_gate(&mut self, gate: Revision) {
+        if let Phase::Free = self.phase {
+            self.gate = self.gate.max(gate);
+        }
+    }
+
+    /// The gate's mod_revision, as last seen.
+    #[must_use]
+    pub fn gate(&self) -> Revision {
+        self.gate
+    }
+
     /// A task wants the lock, and waits for it. Only at rest.
     pub fn handle_acquire(&mut self, now: Instant) {
         self.begin(now, false);
@@ -156,14 +174,19 @@ impl Lock {
             None if self.tries && self.place.is_taken(self.rules, answer.queue) => {
                 return self.leave(Failure::Busy, None);
             }
+            // The first of our keys is gone and another one is not, or it would have been put.
+            None if !moved && !if_empty && !self.place.has_one_key() => {
+                return self.leave(Failure::KeyDeleted, Some(Revision::ZERO));
+            }
             // Where neither the gate nor an entry was in the way, nested names were.
             None => return self.register(if_empty && moved),
         };
         let reread_at = self.next_reread(now);
         self.phase = Phase::Wait(Wait::new(created, answer.revision, reread_at));
-        match answer.put || !answer.more {
+        match answer.put || !answer.more && self.place.has_one_key() {
             true => self.learn(now, answer.revision, answer.queue, answer.more),
-            // The newest entries; we may be older than all of them.
+            // The newest entries; we may be older than all of them. And where one key
+            // of several is found, it has to be seen whether the others are there.
             false => self.ask(true),
         }
     }
@@ -214,7 +237,7 @@ impl Lock {
             let Phase::Wait(wait) = &mut self.phase else {
                 return;
             };
-            if wait.deleted(self.rules, &self.place.key, key, revision) {
+            if wait.deleted((self.rules, &self.place), key, revision) {
                 self.ask(false);
             }
             if !self.rules.keep(Rule::WholeRevisions) {
@@ -234,8 +257,7 @@ impl Lock {
             // The member is behind its own watch, or a proxy asked another one.
             return self.ask(true);
         }
-        let is_own = |kv: &KeyValue| kv.key == self.place.key && kv.create_revision == wait.created.0;
-        if !queue.iter().any(is_own) {
+        if !self.place.is_whole(self.rules, queue, wait.created) {
             if more && wait.want_whole() {
                 return self.ask(true);
             }
@@ -362,7 +384,7 @@ impl Lock {
     pub fn check(&self) {
         match &self.phase {
             Phase::Free => assert!(!self.loose, "a register may still land"),
-            Phase::Wait(wait) => wait.check(&self.place.key),
+            Phase::Wait(wait) => wait.check(&self.place),
             _ => {}
         }
         assert!(self.actions.len() <= 4, "nobody drains the actions");
@@ -436,16 +458,18 @@ impl Lock {
     /// an older key, not a gap in what is known.
     fn decide(&mut self, now: Instant) {
         let Phase::Wait(wait) = &self.phase else { return };
-        let created = wait.created;
+        let (created, about) = (wait.created, (self.rules, &self.place));
         if wait.is_own_deleted() {
-            self.leave(Failure::KeyDeleted, None);
+            // Of several keys the others may still be there.
+            let left = (!self.place.has_one_key()).then_some(created);
+            self.leave(Failure::KeyDeleted, left);
         } else if self.expired(now) {
             self.leave(Failure::SessionEnded, Some(created));
-        } else if wait.is_first() {
+        } else if wait.is_next(about) {
             self.actions.clear();
             self.phase = Phase::Held { created };
             self.actions.push_back(Action::Grant(created));
-        } else if self.tries && wait.is_behind() {
+        } else if self.tries && wait.is_behind(about) {
             self.leave(Failure::Busy, Some(created));
         }
     }

@@ -10,6 +10,7 @@ mod lease;
 mod lock;
 mod lock_use;
 mod resume;
+mod rwlock;
 mod support;
 mod txn;
 mod watch;
