@@ -66,7 +66,10 @@ pub use client::{
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
-pub use concurrency::{Guard, Held, Mutex, ReadGuard, RwLock, Session, Token, WriteGuard};
+pub use concurrency::{
+    Guard, Held, Mutex, Permits, ReadGuard, RwLock, Semaphore, Session, Token,
+    WriteGuard,
+};
 #[cfg(feature = "tls")]
 pub use config::Tls;
 pub use config::{Auth, Config};

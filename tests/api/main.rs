@@ -11,6 +11,7 @@ mod lock;
 mod lock_use;
 mod resume;
 mod rwlock;
+mod semaphore;
 mod support;
 mod txn;
 mod watch;
