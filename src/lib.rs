@@ -67,7 +67,7 @@ pub use client::{
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
-    Guard, Held, Mutex, Permits, ReadGuard, RwLock, Semaphore, Session, Token,
+    Guard, Held, MultiGuard, MultiLock, Mutex, Permits, ReadGuard, RwLock, Semaphore, Session, Token,
     WriteGuard,
 };
 #[cfg(feature = "tls")]

@@ -91,6 +91,13 @@ impl Held {
         Compare::create_revision(self.key.clone()).equal(self.token.create_revision())
     }
 
+    /// The fences of all its keys.
+    pub(super) fn fences(&self) -> Vec<Compare> {
+        let created = self.token.create_revision();
+        let fence = |key: &Bytes| Compare::create_revision(key.clone()).equal(created);
+        self.entry.place().keys().map(fence).collect()
+    }
+
     pub(super) fn entry(&self) -> &Entry {
         &self.entry
     }

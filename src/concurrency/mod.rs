@@ -8,6 +8,7 @@ mod entries;
 mod entry;
 mod guard;
 mod held;
+mod multi;
 mod mutex;
 mod refusal;
 mod releaser;
@@ -23,6 +24,7 @@ mod token;
 
 pub use guard::Guard;
 pub use held::Held;
+pub use multi::{MultiGuard, MultiLock};
 pub use mutex::Mutex;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permits, Semaphore};

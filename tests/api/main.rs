@@ -9,6 +9,7 @@ mod kv;
 mod lease;
 mod lock;
 mod lock_use;
+mod multi;
 mod resume;
 mod rwlock;
 mod semaphore;

@@ -1,0 +1,194 @@
+//! The futures of the read-write lock, the semaphore and the multi-lock, dropped at
+//! each of their polls: as with the mutex, nothing is left behind.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tenure::{Guard, Session};
+
+use super::relay::Relay;
+use super::server::{Etcd, alone, tasks, until_tasks};
+use super::{
+    NAME, POLLS_MAX, PREFIX, QUEUE, Rival, TTL, Trouble, close, connect, poll_times, session as open,
+};
+use crate::support::patiently;
+
+const OTHER_NAME: &str = "cancel/other";
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recipe {
+    Read,
+    Write,
+    Permits,
+    Several,
+}
+
+const RECIPES: [Recipe; 4] = [Recipe::Read, Recipe::Write, Recipe::Permits, Recipe::Several];
+
+/// Some guard.
+type Granted = Box<dyn Send>;
+
+impl Recipe {
+    async fn ask(self, session: Session) -> Granted {
+        match self {
+            Recipe::Read => Box::new(session.rw_lock(NAME).read().await.expect("a grant")),
+            Recipe::Write => Box::new(session.rw_lock(NAME).write().await.expect("a grant")),
+            Recipe::Permits => Box::new(session.semaphore(NAME, 3).acquire(2).await.expect("a grant")),
+            Recipe::Several => {
+                let lock = session.multi_lock([NAME, OTHER_NAME]);
+                Box::new(lock.lock().await.expect("a grant"))
+            }
+        }
+    }
+
+    /// Its keys in the queue of [`NAME`].
+    fn keys(self) -> i64 {
+        if self == Recipe::Write { 2 } else { 1 }
+    }
+
+    /// What it watches while it waits for a mutex.
+    fn watches(self) -> usize {
+        if self == Recipe::Several { 2 } else { 1 }
+    }
+}
+
+#[test]
+fn a_claim_dropped_at_any_poll_leaves_nothing() {
+    for recipe in RECIPES {
+        for rival in [Rival::Nobody, Rival::AnotherSession] {
+            every_poll(recipe, rival, Trouble::Nothing);
+        }
+    }
+}
+
+#[test]
+fn a_claim_whose_answer_is_late_or_lost_leaves_nothing_when_dropped_at_any_poll() {
+    for recipe in RECIPES {
+        for trouble in [Trouble::Late, Trouble::Lost, Trouble::Cut] {
+            every_poll(recipe, Rival::Nobody, trouble);
+        }
+        every_poll(recipe, Rival::AnotherSession, Trouble::Lost);
+    }
+}
+
+fn every_poll(recipe: Recipe, rival: Rival, trouble: Trouble) {
+    alone(async move |etcd: Arc<Etcd>| {
+        let relay = Relay::start(&etcd.endpoint());
+        let holder = match rival {
+            Rival::AnotherSession => Some(open(etcd.client(), TTL).await),
+            _ => None,
+        };
+        let tasks = tasks();
+        for polls in 1..=POLLS_MAX {
+            let done = drop_a_claim(&etcd, &relay, holder.as_ref(), (recipe, trouble), polls).await;
+            etcd.until_keys(PREFIX, 0).await;
+            etcd.until_leases(holder.iter().count()).await;
+            until_tasks(tasks).await;
+            if done {
+                println!("{recipe:?}, {rival:?}, {trouble:?}: {polls} polls");
+                return close(&etcd, holder).await;
+            }
+        }
+        panic!("{recipe:?}, {rival:?}, {trouble:?} is not done after {POLLS_MAX} polls");
+    });
+}
+
+/// Polls a claim so many times and drops it. Whether it was done.
+async fn drop_a_claim(
+    etcd: &Arc<Etcd>,
+    relay: &Relay,
+    holder: Option<&Session>,
+    (recipe, trouble): (Recipe, Trouble),
+    polls: usize,
+) -> bool {
+    let session = open(&connect(relay).await, TTL).await;
+    let release = match holder {
+        Some(holder) => {
+            let guard = holder.mutex(NAME).lock().await.unwrap();
+            Some(tokio::spawn(release(etcd.clone(), recipe, guard)))
+        }
+        None => None,
+    };
+    trouble.begin(relay);
+    let mut claim: Pin<Box<dyn Future<Output = Granted>>> = Box::pin(recipe.ask(session.clone()));
+    let mut done = poll_times(claim.as_mut(), 1).await;
+    if done.is_none() && polls > 1 {
+        trouble.strike(etcd, relay, recipe.keys() + i64::from(holder.is_some())).await;
+        done = poll_times(claim.as_mut(), polls - 1).await;
+    }
+    drop(claim);
+    relay.pass();
+    let done = done.map(drop).is_some();
+    if let Some(release) = release {
+        release.abort();
+        let _ = release.await;
+    }
+    etcd.until_keys(QUEUE, 0).await;
+    etcd.until_keys(&format!("{OTHER_NAME}/"), 0).await;
+    etcd.until_watches(0).await;
+    // The names are as good as new.
+    drop(patiently("the claim", recipe.ask(session.clone())).await);
+    etcd.until_keys(QUEUE, 0).await;
+    session.close().await.unwrap();
+    done
+}
+
+/// Gives the lock back once somebody waits for that and nothing else.
+async fn release(etcd: Arc<Etcd>, recipe: Recipe, guard: Guard) {
+    etcd.until_watches(recipe.watches()).await;
+    guard.release().await.unwrap();
+}
+
+#[test]
+fn a_downgrade_dropped_at_any_poll_gives_the_lock_back() {
+    for trouble in [Trouble::Nothing, Trouble::Lost] {
+        every_poll_of(trouble, true);
+    }
+}
+
+#[test]
+fn a_release_of_several_names_dropped_at_any_poll_gives_all_of_them_back() {
+    for trouble in [Trouble::Nothing, Trouble::Lost] {
+        every_poll_of(trouble, false);
+    }
+}
+
+fn every_poll_of(trouble: Trouble, downgrade: bool) {
+    alone(async move |etcd: Arc<Etcd>| {
+        let relay = Relay::start(&etcd.endpoint());
+        let tasks = tasks();
+        for polls in 1..=POLLS_MAX {
+            let session = open(&connect(&relay).await, TTL).await;
+            let mut giving_back: Pin<Box<dyn Future<Output = ()>>> = match downgrade {
+                true => {
+                    let guard = session.rw_lock(NAME).write().await.unwrap();
+                    Box::pin(async { drop(guard.downgrade().await) })
+                }
+                false => {
+                    let guard = session.multi_lock([NAME, OTHER_NAME]).lock().await.unwrap();
+                    Box::pin(async { drop(guard.release().await) })
+                }
+            };
+            trouble.begin(&relay);
+            let mut done = poll_times(giving_back.as_mut(), 1).await;
+            if done.is_none() && polls > 1 {
+                trouble.strike(&etcd, &relay, i64::from(downgrade)).await;
+                done = poll_times(giving_back.as_mut(), polls - 1).await;
+            }
+            drop(giving_back);
+            relay.pass();
+            // With the session still open.
+            etcd.until_keys(&format!("{PREFIX}/"), 0).await;
+            session.close().await.unwrap();
+            etcd.until_keys(PREFIX, 0).await;
+            until_tasks(tasks).await;
+            if done.is_some() {
+                println!("{trouble:?}, downgrade {downgrade}: {polls} polls");
+                return close(&etcd, None).await;
+            }
+        }
+        panic!("not done after {POLLS_MAX} polls");
+    });
+}
