@@ -140,6 +140,9 @@ impl RwLock {
 
     /// Takes the lock to read if no writer has it or waits for it: `None` otherwise.
     ///
+    /// Nothing is left behind where it does not take it. It costs one round trip; two beside
+    /// readers that it cannot join, for then it queues to be sure.
+    ///
     /// # Errors
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
@@ -159,6 +162,8 @@ impl RwLock {
     }
 
     /// Takes the lock to write if nobody has it or waits for it: `None` otherwise.
+    ///
+    /// It costs one round trip, and leaves nothing behind where it does not take it.
     ///
     /// # Errors
     ///

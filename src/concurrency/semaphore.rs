@@ -114,6 +114,9 @@ impl Semaphore {
     /// Takes so many permits if they are there, and nobody waits whom they would be taken
     /// from: `None` otherwise.
     ///
+    /// Nothing is left behind where it does not take them. It costs one round trip; two
+    /// beside other holders, for then it queues to be sure.
+    ///
     /// # Errors
     ///
     /// As [`Semaphore::acquire`].

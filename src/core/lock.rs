@@ -4,7 +4,10 @@
 //! wants the lock drives it, and the session's releaser where that task is gone.
 //!
 //! The lock is a queue in etcd. Everybody who wants it has a key under
-//! `<name>/`, and the key with the least create_revision owns it.
+//! `<name>/`, and the key with the least create_revision owns it. What else can be
+//! claimed than to be alone, and beside whom, is told in `claim`; below, an older key is
+//! one that is in the way of the own claim. A machine may also stand in several queues,
+//! with keys that one transaction created.
 //!
 //! ```text
 //!       acquire, try          older keys, wanted       the last one goes
@@ -23,7 +26,8 @@
 //! Why there is a gate: a register whose answer was lost may be carried out long
 //! after, by another member, when this side has given up or has already released.
 //! Each register demands that the gate key has not changed since it was read, so
-//! changing the gate stops every register that is still under way.
+//! changing the gate stops every register that is still under way. It may be changed by
+//! another machine of the session as well: who finds it moved registers anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
