@@ -110,10 +110,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
             return Ok(());
         }
         let (client, place) = (self.session.client(), self.kept.place());
-        let txn = match if_empty {
-            true => requests::register_if_empty(client, place, gate, self.value),
-            false => requests::register(client, place, gate, self.value),
-        };
+        let txn = requests::register(client, place, gate, self.value, if_empty);
         let Some(answer) = self.unless_ended(txn.into_future()).await else {
             return Ok(());
         };
@@ -176,7 +173,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
 
     async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
         match keys {
-            Some(keys) => self.client().watch(keys).no_put().resume(false).await.map(Some),
+            Some(keys) => self.client().watch(keys).no_put().resume(false).catch_up(false).await.map(Some),
             None => Ok(None),
         }
     }

@@ -15,41 +15,27 @@ use crate::pb::mvccpb::KeyValue;
 use crate::types::{KeyRange, Revision};
 
 /// If the own keys are absent and the gate unchanged: put them, read the queues.
+/// `if_empty`: if the queues are empty, so that there is nothing to read. A key below a
+/// prefix has a create_revision, so comparing the range with 0 fails on any.
 pub(super) fn register<'a>(
     client: &'a Client,
     place: &Place,
     gate: Revision,
     value: &Bytes,
+    if_empty: bool,
 ) -> Txn<&'a Client> {
-    let absent = place.keys().map(|key| Compare::create_revision(key.clone()).equal(Revision::ZERO));
-    let txn = absent.fold(client.txn().control(), Txn::when);
-    let txn = put(
-        txn.when(Compare::mod_revision(place.gate.clone()).equal(gate)),
-        place,
-        value,
-    );
-    found(newest(place).fold(txn, Txn::then), place)
-}
-
-/// If the queues are empty and the gate unchanged: put the own keys. A key below the
-/// prefix has a create_revision, so comparing the range with 0 fails on any.
-pub(super) fn register_if_empty<'a>(
-    client: &'a Client,
-    place: &Place,
-    gate: Revision,
-    value: &Bytes,
-) -> Txn<&'a Client> {
-    let empty = place.prefixes().map(|prefix| {
-        let queue = KeyRange::prefix(prefix.clone());
-        Compare::create_revision(queue).equal(Revision::ZERO)
-    });
-    let txn = empty.fold(client.txn(), Txn::when);
-    let txn = put(
-        txn.when(Compare::mod_revision(place.gate.clone()).equal(gate)),
-        place,
-        value,
-    );
-    found(txn, place)
+    let queues = place.prefixes().filter(|_| if_empty).map(|prefix| KeyRange::prefix(prefix.clone()));
+    let keys = place.keys().filter(|_| !if_empty).map(|key| KeyRange::key(key.clone()));
+    let absent = |range| Compare::create_revision(range).equal(Revision::ZERO);
+    let txn = queues.chain(keys).map(absent).fold(client.txn().control(), Txn::when);
+    let txn = txn.when(Compare::mod_revision(place.gate.clone()).equal(gate));
+    let txn = put(txn, place, value);
+    let txn = match if_empty {
+        true => txn,
+        false => newest(place).fold(txn, Txn::then),
+    };
+    let txn = txn.or_else(own(place)).or_else(Op::get(place.gate.clone()).keys_only());
+    newest(place).fold(txn, Txn::or_else)
 }
 
 /// What a register was told; `several` is where several queues are put together.
@@ -257,12 +243,6 @@ fn newest_of<C>(range: Get<C>, limit: u32) -> Get<C> {
 fn put<'a>(txn: Txn<&'a Client>, place: &Place, value: &Bytes) -> Txn<&'a Client> {
     let puts = place.keys().map(|key| Op::put(key.clone(), value.clone()).lease(place.lease));
     puts.fold(txn, Txn::then)
-}
-
-/// What is read where nothing was put.
-fn found<'a>(txn: Txn<&'a Client>, place: &Place) -> Txn<&'a Client> {
-    let txn = txn.or_else(own(place)).or_else(Op::get(place.gate.clone()).keys_only());
-    newest(place).fold(txn, Txn::or_else)
 }
 
 /// Puts several queues together. Says whether one of them is longer.

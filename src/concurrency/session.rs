@@ -98,7 +98,8 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        tokio::spawn(both(releaser::run(shared.clone()), entries::run(shared.clone())));
+        let releasing = both(releaser::run(shared.clone()), entries::run(shared.clone()));
+        shared.client().channel().runtime().spawn(releasing);
         Session {
             _handle: Arc::new(Handle(shared.clone())),
             shared,

@@ -3,10 +3,12 @@
 //! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
+mod cache;
 mod cancel;
 mod delivery;
 mod kv;
 mod lease;
+mod list_watch;
 mod lock;
 mod lock_use;
 mod multi;

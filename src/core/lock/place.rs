@@ -137,7 +137,7 @@ impl Place {
         }
     }
 
-    /// The entries that are older than `created` and can be in the way. Names nest: a
+    /// The entries of the others that are older than `created` and can be in the way. Names nest: a
     /// key with a further `/` belongs to the queue of another lock.
     pub(super) fn older<'a>(
         &'a self,

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tenure::{Guard, Session};
+use tenure_proxy::Proxy;
 
-use super::relay::Relay;
 use super::server::{Etcd, alone, tasks, until_tasks};
 use super::{
-    NAME, POLLS_MAX, PREFIX, QUEUE, Rival, TTL, Trouble, close, connect, poll_times, session as open,
+    NAME, POLLS_MAX, PREFIX, QUEUE, Rival, TTL, Trouble, close, connect, pass, poll_times, proxy,
+    session as open,
 };
 use crate::support::patiently;
 
@@ -75,14 +76,14 @@ fn a_claim_whose_answer_is_late_or_lost_leaves_nothing_when_dropped_at_any_poll(
 
 fn every_poll(recipe: Recipe, rival: Rival, trouble: Trouble) {
     alone(async move |etcd: Arc<Etcd>| {
-        let relay = Relay::start(&etcd.endpoint());
+        let proxy = proxy(&etcd);
         let holder = match rival {
             Rival::AnotherSession => Some(open(etcd.client(), TTL).await),
             _ => None,
         };
         let tasks = tasks();
         for polls in 1..=POLLS_MAX {
-            let done = drop_a_claim(&etcd, &relay, holder.as_ref(), (recipe, trouble), polls).await;
+            let done = drop_a_claim(&etcd, &proxy, holder.as_ref(), (recipe, trouble), polls).await;
             etcd.until_keys(PREFIX, 0).await;
             etcd.until_leases(holder.iter().count()).await;
             until_tasks(tasks).await;
@@ -98,12 +99,12 @@ fn every_poll(recipe: Recipe, rival: Rival, trouble: Trouble) {
 /// Polls a claim so many times and drops it. Whether it was done.
 async fn drop_a_claim(
     etcd: &Arc<Etcd>,
-    relay: &Relay,
+    proxy: &Proxy,
     holder: Option<&Session>,
     (recipe, trouble): (Recipe, Trouble),
     polls: usize,
 ) -> bool {
-    let session = open(&connect(relay).await, TTL).await;
+    let session = open(&connect(proxy).await, TTL).await;
     let release = match holder {
         Some(holder) => {
             let guard = holder.mutex(NAME).lock().await.unwrap();
@@ -111,15 +112,15 @@ async fn drop_a_claim(
         }
         None => None,
     };
-    trouble.begin(relay);
+    trouble.begin(proxy);
     let mut claim: Pin<Box<dyn Future<Output = Granted>>> = Box::pin(recipe.ask(session.clone()));
     let mut done = poll_times(claim.as_mut(), 1).await;
     if done.is_none() && polls > 1 {
-        trouble.strike(etcd, relay, recipe.keys() + i64::from(holder.is_some())).await;
+        trouble.strike(etcd, proxy, recipe.keys() + i64::from(holder.is_some())).await;
         done = poll_times(claim.as_mut(), polls - 1).await;
     }
     drop(claim);
-    relay.pass();
+    pass(proxy);
     let done = done.map(drop).is_some();
     if let Some(release) = release {
         release.abort();
@@ -157,10 +158,10 @@ fn a_release_of_several_names_dropped_at_any_poll_gives_all_of_them_back() {
 
 fn every_poll_of(trouble: Trouble, downgrade: bool) {
     alone(async move |etcd: Arc<Etcd>| {
-        let relay = Relay::start(&etcd.endpoint());
+        let proxy = proxy(&etcd);
         let tasks = tasks();
         for polls in 1..=POLLS_MAX {
-            let session = open(&connect(&relay).await, TTL).await;
+            let session = open(&connect(&proxy).await, TTL).await;
             let mut giving_back: Pin<Box<dyn Future<Output = ()>>> = match downgrade {
                 true => {
                     let guard = session.rw_lock(NAME).write().await.unwrap();
@@ -171,14 +172,14 @@ fn every_poll_of(trouble: Trouble, downgrade: bool) {
                     Box::pin(async { drop(guard.release().await) })
                 }
             };
-            trouble.begin(&relay);
+            trouble.begin(&proxy);
             let mut done = poll_times(giving_back.as_mut(), 1).await;
             if done.is_none() && polls > 1 {
-                trouble.strike(&etcd, &relay, i64::from(downgrade)).await;
+                trouble.strike(&etcd, &proxy, i64::from(downgrade)).await;
                 done = poll_times(giving_back.as_mut(), polls - 1).await;
             }
             drop(giving_back);
-            relay.pass();
+            pass(&proxy);
             // With the session still open.
             etcd.until_keys(&format!("{PREFIX}/"), 0).await;
             session.close().await.unwrap();
