@@ -207,7 +207,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
         let mut call = pin!(reading.send());
         loop {
             match race(call.as_mut(), self.news()).await {
-                Either::Left(read) => return self.ranged(read, whole).await,
+                Either::Left(read) => return self.ranged(read, whole, linearizable).await,
                 Either::Right(news) => self.learn(news).await?,
             }
             if self.kept.has_action() {
@@ -216,11 +216,21 @@ impl<'a, K: Kept> Attempt<'a, K> {
         }
     }
 
-    async fn ranged(&mut self, read: Result<Read, Error>, whole: bool) -> Result<(), Error> {
+    async fn ranged(
+        &mut self,
+        read: Result<Read, Error>,
+        whole: bool,
+        linearizable: bool,
+    ) -> Result<(), Error> {
         match read {
             Ok(read) => {
                 let more = read.more && !whole;
-                self.handle(|lock, now| lock.handle_ranged(now, read.revision, &read.queue, more));
+                let is_recent =
+                    self.handle(|lock, now| lock.handle_ranged(now, read.revision, &read.queue, more));
+                // No etcd gives cause for that, but one whose revision went back may.
+                if !is_recent && linearizable {
+                    self.pause().await;
+                }
                 Ok(())
             }
             Err(error) if is_oversize(&error) => Err(error),

@@ -158,6 +158,16 @@ impl Lock {
         self.begin(now, true);
     }
 
+    /// The own key is there since this revision: nothing is registered, but who is older
+    /// is still to be learnt. Only at rest.
+    pub fn handle_resume(&mut self, now: Instant, created: Revision) {
+        debug_assert!(self.is_free(), "one task at a time");
+        self.tries = false;
+        let reread_at = self.next_reread(now);
+        self.phase = Phase::Wait(Wait::new(created, created, reread_at));
+        self.ask(true);
+    }
+
     /// A register was answered.
     pub fn handle_registered(&mut self, now: Instant, answer: &Registered<'_>) {
         let Phase::Register { if_empty, .. } = self.phase else {
@@ -252,23 +262,32 @@ impl Lock {
     }
 
     /// The queue was read at this revision, down from the own key. `more`: only the newest part
-    /// of it is here.
-    pub fn handle_ranged(&mut self, now: Instant, revision: Revision, queue: &[KeyValue], more: bool) {
+    /// of it is here. Says whether that is recent enough; it is asked again if not.
+    pub fn handle_ranged(
+        &mut self,
+        now: Instant,
+        revision: Revision,
+        queue: &[KeyValue],
+        more: bool,
+    ) -> bool {
         let Phase::Wait(wait) = &mut self.phase else {
-            return;
+            return true;
         };
         if !wait.accepts(revision) {
             // The member is behind its own watch, or a proxy asked another one.
-            return self.ask(true);
+            self.ask(true);
+            return false;
         }
         if !self.place.is_whole(self.rules, queue, wait.created) {
             if more && wait.want_whole() {
-                return self.ask(true);
+                self.ask(true);
+                return true;
             }
             wait.own_is_gone(self.rules);
         }
         wait.reread_at = now + self.reread_wait + self.jitter.below(self.reread_wait);
         self.learn(now, revision, queue, more);
+        true
     }
 
     /// Reading the queue failed.
