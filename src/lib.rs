@@ -67,8 +67,8 @@ pub use client::{
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
-    Guard, Held, MultiGuard, MultiLock, Mutex, Permits, ReadGuard, RwLock, Semaphore, Session, Token,
-    WriteGuard,
+    Election, Guard, Held, Leader, Leadership, MultiGuard, MultiLock, Mutex, Observe, Permits, ReadGuard,
+    RwLock, Semaphore, Session, Token, WriteGuard,
 };
 #[cfg(feature = "tls")]
 pub use config::Tls;

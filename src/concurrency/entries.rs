@@ -42,6 +42,11 @@ struct State {
 }
 
 impl Entries {
+    /// Those before this number may have been used by others of the same lease.
+    pub(super) fn number_from(&self, attempts: u64) {
+        self.state().attempts = attempts;
+    }
+
     /// The next attempt; `make` is told its number, and finds its place.
     pub(super) fn ticket(
         &self,
@@ -148,7 +153,14 @@ pub(super) async fn undo(shared: &Shared, ticket: &Ticket) -> Result<i64, Error>
             Action::Withdraw { .. } => true,
             _ => continue,
         };
-        match requests::give_up(client, place, close_gate).await {
+        let txn = match action {
+            // A key that was found is deleted only if it is still the one that was found.
+            Action::Release { created, .. } if !place.is_once() => {
+                requests::release(client, place, created, close_gate)
+            }
+            _ => requests::give_up(client, place, close_gate),
+        };
+        match txn.await {
             Ok(answer) => {
                 deleted += requests::given_up(&answer);
                 ticket.handle(lease, |lock, _| match action {

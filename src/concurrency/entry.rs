@@ -32,13 +32,28 @@ pub(super) struct Ticket {
 impl Entry {
     /// An attempt that nothing is sent for yet.
     pub(super) fn new(session: &Session, names: &[&str], claim: Claim) -> Result<Entry, Error> {
+        let (lease, gate_prefix) = (session.lease_id(), session.shared().gate_prefix());
+        let place = |attempt| Place::once(names, claim, attempt, lease, gate_prefix);
+        Entry::at(session, names, place)
+    }
+
+    /// One that goes on with a key that hangs on the session's lease already.
+    pub(super) fn of_key(session: &Session, name: &str, key: Bytes) -> Result<Entry, Error> {
+        let (lease, gate_prefix) = (session.lease_id(), session.shared().gate_prefix());
+        let place = |_| Place::of_key(name, key, lease, gate_prefix);
+        Entry::at(session, &[name], place)
+    }
+
+    fn at(
+        session: &Session,
+        names: &[&str],
+        place: impl FnOnce(u64) -> Option<Place>,
+    ) -> Result<Entry, Error> {
+        let deadline = session.shared().lease().deadline();
         let ticket = session.shared().entries().ticket(names, |attempt| {
-            let shared = session.shared();
-            let place = Place::once(names, claim, attempt, shared.lease().id(), shared.gate_prefix())?;
-            Some(Ticket {
-                lock: Mutex::new(Lock::new(place.clone(), shared.lease().deadline(), chance())),
-                place,
-            })
+            let place = place(attempt)?;
+            let lock = Mutex::new(Lock::new(place.clone(), deadline, chance()));
+            Some(Ticket { place, lock })
         })?;
         Ok(Entry {
             session: session.clone(),
@@ -50,6 +65,13 @@ impl Entry {
     pub(super) async fn acquire(&self, value: &Bytes) -> Result<Result<Revision, Failure>, Error> {
         self.handle(|lock, now| lock.handle_acquire(now));
         Attempt::new(&self.session, self, value).run().await
+    }
+
+    /// Waits for the grant of a key that was created at this revision. To be called once.
+    pub(super) async fn resume(&self, created: Revision) -> Result<Result<Revision, Failure>, Error> {
+        self.handle(|lock, now| lock.handle_resume(now, created));
+        // Nothing is put, so there is nothing to say.
+        Attempt::new(&self.session, self, &Bytes::new()).run().await
     }
 
     /// Takes what is free, and does not wait. To be called once.

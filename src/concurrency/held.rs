@@ -1,17 +1,21 @@
 //! What every guard of a claim has: the entry that was granted, and its token.
 
 use std::fmt;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::attempt::Kept;
+use super::attempt::{Kept, is_passing};
 use super::entry::Entry;
 use super::refusal;
 use super::session::Session;
 use super::token::Token;
-use crate::client::{Compare, LeaseEnd};
-use crate::error::Error;
+use crate::client::{Client, Compare, LeaseEnd, Txn};
+use crate::error::{Delivery, Error, EtcdError};
+use crate::net::clock;
+use crate::net::race::{Either, race};
+use crate::pb::etcdserverpb::TxnResponse;
 use crate::types::Revision;
 
 /// What the guards of a read-write lock, a semaphore and a multi-lock have in common.
@@ -96,6 +100,42 @@ impl Held {
         let created = self.token.create_revision();
         let fence = |key: &Bytes| Compare::create_revision(key.clone()).equal(created);
         self.entry.place().keys().map(fence).collect()
+    }
+
+    /// Sends a transaction until it is certain what became of it. `make` is to build one
+    /// that does no harm when it is carried out twice, or late.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended, or the server refuses.
+    pub(super) async fn certainly<'a>(
+        &'a self,
+        make: impl Fn(Txn<&'a Client>) -> Txn<&'a Client>,
+    ) -> Result<TxnResponse, Error> {
+        let session = self.session();
+        let mut backoff = session.shared().backoff();
+        loop {
+            let call = make(session.client().txn().control().idempotent()).into_future();
+            match race(session.ended(), call).await {
+                Either::Left(_) => return Err(self.lost_before("it was lost before that was done")),
+                Either::Right(Ok(answer)) => return Ok(answer),
+                Either::Right(Err(error)) if error.etcd() == Some(EtcdError::LeaseNotFound) => {
+                    session.shared().lease().gone();
+                }
+                Either::Right(Err(error)) if error.delivery() != Delivery::Unknown && !is_passing(&error) => {
+                    return Err(error);
+                }
+                Either::Right(Err(_)) => {
+                    let pause = clock::sleep_until(clock::now() + backoff.next_wait());
+                    race(session.ended(), pause).await;
+                }
+            }
+        }
+    }
+
+    /// It is ours no more.
+    pub(super) fn lost_before(&self, message: &'static str) -> Error {
+        refusal::lost(self.session(), message)
     }
 
     pub(super) fn entry(&self) -> &Entry {

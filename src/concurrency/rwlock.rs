@@ -2,25 +2,23 @@
 //! in the queue, but readers of one handle share one for a short while.
 
 use std::fmt;
-use std::future::IntoFuture;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::attempt::{Kept, is_passing};
+use super::attempt::Kept;
 use super::entry::Entry;
 use super::held::Held;
 use super::mutex::in_time;
-use super::refusal::{lost, refused};
+use super::refusal::refused;
 use super::session::Session;
 use crate::client::{Compare, Op};
 use crate::core::lock::{Claim, Failure};
 use crate::core::time::Instant;
-use crate::error::{Delivery, Error};
+use crate::error::Error;
 use crate::net::clock;
-use crate::net::race::{Either, race};
 
 /// For so long a reader's key is shared with others of the same handle. What a writer
 /// in another process waits longer at most for that.
@@ -319,26 +317,13 @@ impl Deref for WriteGuard {
 /// Deletes the writer's key beside the reader's. Once more does no harm: neither is ever
 /// put again.
 async fn give_up_writing(held: &Held) -> Result<(), Error> {
-    let (session, place) = (held.session(), held.entry().place());
+    let place = held.entry().place();
     let writers = place.writers_key().cloned().unwrap_or_default();
     let stays = || Compare::create_revision(place.key.clone()).equal(held.token().create_revision());
-    let mut backoff = session.shared().backoff();
-    loop {
-        let txn = session.client().txn().control().idempotent().when(stays());
-        let call = txn.then(Op::delete(writers.clone())).into_future();
-        match race(session.ended(), call).await {
-            Either::Right(Ok(answer)) if answer.succeeded => return Ok(()),
-            Either::Left(_) | Either::Right(Ok(_)) => {
-                return Err(lost(session, "the lock was lost before it became a reader's"));
-            }
-            Either::Right(Err(error)) if error.delivery() != Delivery::Unknown && !is_passing(&error) => {
-                return Err(error);
-            }
-            Either::Right(Err(_)) => {
-                let pause = clock::sleep_until(clock::now() + backoff.next_wait());
-                race(session.ended(), pause).await;
-            }
-        }
+    let answer = held.certainly(|txn| txn.when(stays()).then(Op::delete(writers.clone()))).await?;
+    match answer.succeeded {
+        true => Ok(()),
+        false => Err(held.lost_before("the lock was lost before it became a reader's")),
     }
 }
 

@@ -10,7 +10,7 @@ use super::attempt::both;
 use super::entries;
 use super::releaser;
 use super::shared::Shared;
-use crate::client::{Client, Lease, LeaseEnd};
+use crate::client::{Client, Lease, LeaseEnd, chance};
 use crate::error::Error;
 use crate::types::LeaseId;
 
@@ -45,6 +45,7 @@ impl Client {
         SessionBuilder {
             client: self,
             ttl: TTL_DEFAULT,
+            lease: None,
             gate_prefix: String::new(),
         }
     }
@@ -56,6 +57,7 @@ impl Client {
 pub struct SessionBuilder<'a> {
     client: &'a Client,
     ttl: Duration,
+    lease: Option<LeaseId>,
     gate_prefix: String,
 }
 
@@ -65,6 +67,18 @@ impl SessionBuilder<'_> {
     /// default. Default: 10 seconds.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Goes on with a lease that exists, as that of a session that was
+    /// [orphaned](Session::orphan), or whose process ended, and has not run out yet: with
+    /// its TTL, and with all keys that hang on it. Whoever had it before must be gone, for
+    /// the two would be one to etcd.
+    ///
+    /// Awaiting it fails with [`EtcdError::LeaseNotFound`](crate::EtcdError::LeaseNotFound)
+    /// where it has run out.
+    pub fn lease(mut self, id: LeaseId) -> Self {
+        self.lease = Some(id);
         self
     }
 
@@ -89,8 +103,14 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let lease = self.client.lease(self.ttl).await?;
-            Ok(Session::new(self.client.clone(), lease, self.gate_prefix))
+            let client = self.client.clone();
+            let Some(id) = self.lease else {
+                let lease = self.client.lease(self.ttl).await?;
+                return Ok(Session::new(client, lease, self.gate_prefix));
+            };
+            let session = Session::new(client, self.client.keep_alive(id).await?, self.gate_prefix);
+            session.shared.entries().number_from(chance() >> 16);
+            Ok(session)
         })
     }
 }

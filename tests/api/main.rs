@@ -6,6 +6,7 @@
 mod cache;
 mod cancel;
 mod delivery;
+mod election;
 mod kv;
 mod lease;
 mod list_watch;

@@ -360,3 +360,40 @@ fn a_register_of_several_keys_of_which_the_first_was_deleted_is_given_up() {
     };
     assert_eq!(drain(&mut lock), [Action::Fail(Failure::KeyDeleted), release]);
 }
+
+#[test]
+fn a_key_that_is_there_already_is_granted_once_nobody_older_is_left() {
+    let place = Place::of_key("jobs", "jobs/by hand".into(), LEASE, "").unwrap();
+    let mut lock = Lock::new(place, DEADLINE, 1);
+    lock.handle_resume(NOW, Revision(CREATED));
+    assert_eq!(drain(&mut lock), [range(true)]);
+    assert_eq!(
+        read(&mut lock, 12, &[("jobs/11", 3)]),
+        [Action::Watch(Watched::Queue)]
+    );
+    lock.handle_watching(Revision(12));
+    assert_eq!(deleted(&mut lock, &[("jobs/11", 13)]), [GRANT]);
+    lock.handle_release();
+    let release = Action::Release {
+        created: Revision(CREATED),
+        close_gate: false,
+    };
+    assert_eq!(drain(&mut lock), [release]);
+}
+
+#[test]
+fn a_key_that_was_put_anew_is_not_gone_on_with() {
+    let place = Place::of_key("jobs", "jobs/77".into(), LEASE, "").unwrap();
+    let mut lock = Lock::new(place, DEADLINE, 1);
+    lock.handle_resume(NOW, Revision(CREATED));
+    drain(&mut lock);
+    let anew = [kv("jobs/77", CREATED + 1, LEASE)];
+    lock.handle_ranged(NOW, Revision(CREATED + 1), &anew, false);
+    assert_eq!(
+        drain(&mut lock),
+        [Action::Fail(Failure::KeyDeleted), Action::Freed]
+    );
+    for key in ["jobs", "job/77", "jobs/nightly/77"] {
+        assert!(Place::of_key("jobs", key.into(), LEASE, "").is_none(), "{key}");
+    }
+}

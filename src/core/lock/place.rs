@@ -81,6 +81,15 @@ impl Place {
         Some(place)
     }
 
+    /// The place of a key that exists already, in the queue of this name. `None` as in
+    /// [`Place::new`], and where the key is not in that queue.
+    #[must_use]
+    pub fn of_key(name: &str, key: Bytes, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
+        let place = Place::new(name, lease, gate_prefix)?;
+        place.entry(Rules::default(), &key)?;
+        Some(Place { key, ..place })
+    }
+
     /// What is claimed.
     #[must_use]
     pub fn claim(&self) -> Claim {

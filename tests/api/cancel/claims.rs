@@ -1,5 +1,5 @@
-//! The futures of the read-write lock, the semaphore and the multi-lock, dropped at
-//! each of their polls: as with the mutex, nothing is left behind.
+//! The futures of the read-write lock, the semaphore, the multi-lock and the election,
+//! dropped at each of their polls: as with the mutex, nothing is left behind.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,9 +24,16 @@ enum Recipe {
     Write,
     Permits,
     Several,
+    Campaign,
 }
 
-const RECIPES: [Recipe; 4] = [Recipe::Read, Recipe::Write, Recipe::Permits, Recipe::Several];
+const RECIPES: [Recipe; 5] = [
+    Recipe::Read,
+    Recipe::Write,
+    Recipe::Permits,
+    Recipe::Several,
+    Recipe::Campaign,
+];
 
 /// Some guard.
 type Granted = Box<dyn Send>;
@@ -41,6 +48,7 @@ impl Recipe {
                 let lock = session.multi_lock([NAME, OTHER_NAME]);
                 Box::new(lock.lock().await.expect("a grant"))
             }
+            Recipe::Campaign => Box::new(session.election(NAME).campaign("a").await.expect("a grant")),
         }
     }
 
@@ -142,40 +150,71 @@ async fn release(etcd: Arc<Etcd>, recipe: Recipe, guard: Guard) {
     guard.release().await.unwrap();
 }
 
+/// What is done with a guard, which is gone then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Downgrade,
+    ReleaseSeveral,
+    Proclaim,
+}
+
+impl Last {
+    /// Ready to be polled.
+    async fn begin(self, session: &Session) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self {
+            Last::Downgrade => {
+                let guard = session.rw_lock(NAME).write().await.unwrap();
+                Box::pin(async { drop(guard.downgrade().await) })
+            }
+            Last::ReleaseSeveral => {
+                let guard = session.multi_lock([NAME, OTHER_NAME]).lock().await.unwrap();
+                Box::pin(async { drop(guard.release().await) })
+            }
+            Last::Proclaim => {
+                let mut leadership = session.election(NAME).campaign("a").await.unwrap();
+                Box::pin(async move { drop(leadership.proclaim("b").await) })
+            }
+        }
+    }
+
+    /// The keys of the queue once its request is carried out.
+    fn keys(self) -> i64 {
+        i64::from(self != Last::ReleaseSeveral)
+    }
+}
+
 #[test]
 fn a_downgrade_dropped_at_any_poll_gives_the_lock_back() {
     for trouble in [Trouble::Nothing, Trouble::Lost] {
-        every_poll_of(trouble, true);
+        every_poll_of(trouble, Last::Downgrade);
     }
 }
 
 #[test]
 fn a_release_of_several_names_dropped_at_any_poll_gives_all_of_them_back() {
     for trouble in [Trouble::Nothing, Trouble::Lost] {
-        every_poll_of(trouble, false);
+        every_poll_of(trouble, Last::ReleaseSeveral);
     }
 }
 
-fn every_poll_of(trouble: Trouble, downgrade: bool) {
+#[test]
+fn a_proclamation_dropped_at_any_poll_with_its_leadership_resigns() {
+    for trouble in [Trouble::Nothing, Trouble::Lost] {
+        every_poll_of(trouble, Last::Proclaim);
+    }
+}
+
+fn every_poll_of(trouble: Trouble, last: Last) {
     alone(async move |etcd: Arc<Etcd>| {
         let proxy = proxy(&etcd);
         let tasks = tasks();
         for polls in 1..=POLLS_MAX {
             let session = open(&connect(&proxy).await, TTL).await;
-            let mut giving_back: Pin<Box<dyn Future<Output = ()>>> = match downgrade {
-                true => {
-                    let guard = session.rw_lock(NAME).write().await.unwrap();
-                    Box::pin(async { drop(guard.downgrade().await) })
-                }
-                false => {
-                    let guard = session.multi_lock([NAME, OTHER_NAME]).lock().await.unwrap();
-                    Box::pin(async { drop(guard.release().await) })
-                }
-            };
+            let mut giving_back = last.begin(&session).await;
             trouble.begin(&proxy);
             let mut done = poll_times(giving_back.as_mut(), 1).await;
             if done.is_none() && polls > 1 {
-                trouble.strike(&etcd, &proxy, i64::from(downgrade)).await;
+                trouble.strike(&etcd, &proxy, last.keys()).await;
                 done = poll_times(giving_back.as_mut(), polls - 1).await;
             }
             drop(giving_back);
@@ -186,7 +225,38 @@ fn every_poll_of(trouble: Trouble, downgrade: bool) {
             etcd.until_keys(PREFIX, 0).await;
             until_tasks(tasks).await;
             if done.is_some() {
-                println!("{trouble:?}, downgrade {downgrade}: {polls} polls");
+                println!("{trouble:?}, {last:?}: {polls} polls");
+                return close(&etcd, None).await;
+            }
+        }
+        panic!("not done after {POLLS_MAX} polls");
+    });
+}
+
+#[test]
+fn a_candidate_whose_resumption_is_dropped_at_any_poll_stays_as_it_was_or_goes() {
+    alone(async move |etcd: Arc<Etcd>| {
+        let proxy = proxy(&etcd);
+        let tasks = tasks();
+        for polls in 1..=POLLS_MAX {
+            let session = open(&connect(&proxy).await, TTL).await;
+            let key = format!("{QUEUE}{}", session.lease_id());
+            let put = etcd.client().put(key.clone(), "a").lease(session.lease_id()).await.unwrap();
+            let election = session.election(NAME);
+            let mut resuming = Box::pin(election.resume(key.clone(), put.revision()));
+            let done = poll_times(resuming.as_mut(), polls).await.map(drop).is_some();
+            drop(resuming);
+            // If it stayed, it can be gone on with.
+            if let Ok(leadership) = election.resume(key, put.revision()).await {
+                drop(leadership);
+            }
+            etcd.until_keys(QUEUE, 0).await;
+            etcd.until_watches(0).await;
+            drop(election);
+            session.close().await.unwrap();
+            until_tasks(tasks).await;
+            if done {
+                println!("{polls} polls");
                 return close(&etcd, None).await;
             }
         }

@@ -8,7 +8,7 @@ use tenure::pb::etcdserverpb::{
     DeleteRangeResponse, PutResponse, RangeRequest, RequestOp, TxnRequest, TxnResponse, WatchResponse,
 };
 use tenure::pb::mvccpb::KeyValue;
-use tenure::{Code, Revision};
+use tenure::{Code, Error, Revision};
 
 use super::{
     NAME, VALUE, created_is, delete, get, get_queue, header, kv, modified_is, newest, op, put, range_op,
@@ -18,6 +18,7 @@ use crate::peer::patiently;
 
 const READER: &str = "jobs/77-r1";
 const WRITER: &str = "jobs/77-w1";
+const CANDIDATE: &str = "jobs/77-x1";
 const GATE: &str = "jobs#gate/77-1";
 
 fn get_own(key: &'static str) -> RequestOp {
@@ -163,6 +164,68 @@ async fn a_claim_that_is_dropped_in_flight_is_withdrawn_whatever_its_gate_is() {
         acquiring.abort();
         etcd.txn().await.answer(&given_up(9 + attempt, 0));
     }
+}
+
+/// Says `value` where the own key is as it was at `modified`.
+fn say(value: &'static str, modified: i64) -> TxnRequest {
+    TxnRequest {
+        compare: vec![created_is(CANDIDATE, 5), modified_is(CANDIDATE, modified)],
+        success: vec![put(CANDIDATE, value)],
+        failure: vec![get_own(CANDIDATE)],
+    }
+}
+
+/// The own key says something since this revision.
+fn says(value: &'static str, modified: i64) -> TxnResponse {
+    let kv = KeyValue {
+        value: value.into(),
+        mod_revision: modified,
+        ..own(CANDIDATE, 5)
+    };
+    txn(20, false, vec![range_op(&[kv])])
+}
+
+#[tokio::test]
+async fn what_a_leader_proclaims_is_put_on_what_it_last_saw_and_on_nothing_else() {
+    let (session, mut etcd) = session().await;
+    let election = session.election(NAME);
+    let campaign = tokio::spawn(async move { election.campaign(VALUE).await });
+    etcd.txn().await.answer(&put_all(5, 1, &[&[own(CANDIDATE, 5)]]));
+    let mut leadership = patiently("the grant", campaign).await.unwrap().unwrap();
+    let proclaiming = tokio::spawn(async move {
+        for value in ["a", "b", "c", "d"] {
+            leadership.proclaim(value).await?;
+        }
+        Ok::<(), Error>(())
+    });
+    let said = |revision| {
+        txn(
+            revision,
+            true,
+            vec![Response::ResponsePut(PutResponse::default())],
+        )
+    };
+    let mut expect = async |request: TxnRequest| {
+        let asked = etcd.txn().await;
+        assert_eq!(asked.message, request);
+        asked
+    };
+    expect(say("a", 5)).await.answer(&said(6));
+    // Its answer is lost, and then the first copy is found.
+    expect(say("b", 6)).await.lose();
+    expect(say("b", 6)).await.answer(&says("b", 7));
+    // Something older got through: it is put upon, so that it cannot once more.
+    expect(say("c", 7)).await.answer(&says("older", 8));
+    expect(say("c", 8)).await.answer(&said(9));
+    // Another life of the key is not ours.
+    let another = KeyValue {
+        mod_revision: 12,
+        ..own(CANDIDATE, 11)
+    };
+    expect(say("d", 9)).await.answer(&txn(12, false, vec![range_op(&[another])]));
+    let error = patiently("the refusal", proclaiming).await.unwrap().expect_err("it is not ours");
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert_eq!(etcd.txn().await.message, give_up(&[CANDIDATE], None));
 }
 
 #[tokio::test]
