@@ -285,7 +285,7 @@ impl World {
         match client.task {
             Task::Idle if !self.calm && self.below(6) == 0 || self.calm && client.grants == 0 => {
                 if let Some((names, claim)) = self.mix.choose(&mut self.chance) {
-                    client.attempt(&names, claim);
+                    client.attempt(&names, claim, self.store.flaw);
                 }
                 client.shown = 0;
                 client.task = Task::Locking;

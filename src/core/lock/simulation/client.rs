@@ -87,9 +87,11 @@ impl Client {
 
     /// The next attempt is for this claim on these names: a machine of its own, which
     /// has its gate in common with the others.
-    pub(super) fn attempt(&mut self, names: &[&str], claim: Claim) {
+    pub(super) fn attempt(&mut self, names: &[&str], claim: Claim, flaw: Flaw) {
         self.gates.insert(self.place.gate.clone(), self.lock.gate());
-        self.attempts += 1;
+        if flaw != Flaw::NumbersUsedAgain {
+            self.attempts += 1;
+        }
         self.place = Place::once(names, claim, self.attempts, self.place.lease, "").unwrap();
         let mut lock = Lock::new(self.place.clone(), Instant(self.deadline), self.attempts);
         (lock.watched_max, lock.reread_wait, lock.rules) = (self.lock.watched_max, REREAD, self.lock.rules);

@@ -168,7 +168,11 @@ fn a_lock_of_several_that_takes_an_older_key_for_its_own_is_found_out() {
 #[test]
 fn a_server_that_breaks_a_rule_is_found_out_by_every_mix() {
     for (mix, flaw) in MIXES.into_iter().flat_map(|mix| {
-        let flaws = [Flaw::RegisterAtAnyGate, Flaw::GateStaysOpen];
+        let flaws = [
+            Flaw::RegisterAtAnyGate,
+            Flaw::GateStaysOpen,
+            Flaw::NumbersUsedAgain,
+        ];
         flaws.map(|flaw| (mix, flaw))
     }) {
         let found = (0..5_000).any(|seed| play(mix, seed, flaw, all()).is_err());

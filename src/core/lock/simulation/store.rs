@@ -27,6 +27,8 @@ pub(super) enum Flaw {
     GapIgnored,
     /// A revision's deletions are told one by one.
     RevisionsTorn,
+    /// All attempts of a session have the same number.
+    NumbersUsedAgain,
     /// A lock of several takes a key that the session has already as one of its own.
     Adopts,
 }
