@@ -66,7 +66,10 @@ pub use client::{
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
-pub use concurrency::{Guard, Mutex, Session, Token};
+pub use concurrency::{
+    Election, Guard, Held, Leader, Leadership, MultiGuard, MultiLock, Mutex, Observe, Permits, ReadGuard,
+    RwLock, Semaphore, Session, Token, WriteGuard,
+};
 #[cfg(feature = "tls")]
 pub use config::Tls;
 pub use config::{Auth, Config};

@@ -68,6 +68,38 @@ fn dropping_a_guard_allocates_nothing() {
     drop(lock());
 }
 
+#[test]
+fn dropping_a_guard_of_any_other_kind_allocates_nothing() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let session = runtime.block_on(async {
+        let client = Client::connect(tenure_etcd::shared().endpoints()).await.expect("an etcd");
+        client.session().await.expect("a session")
+    });
+    let (lock, semaphore) = (
+        session.rw_lock("allocs/rw"),
+        session.semaphore("allocs/permits", 2),
+    );
+    let several = session.multi_lock(["allocs/one", "allocs/two"]);
+    let (reader, writer, permits, several) = runtime.block_on(async {
+        let reader = lock.read().await.expect("a reader");
+        let writer = session.rw_lock("allocs/written").write().await.expect("a writer");
+        let permits = semaphore.acquire(1).await.expect("a permit");
+        (reader, writer, permits, several.lock().await.expect("a lock"))
+    });
+    let costs = [
+        measure(|| drop(reader)),
+        measure(|| drop(writer)),
+        measure(|| drop(permits)),
+        measure(|| drop(several)),
+    ];
+    assert!(costs.iter().all(|cost| cost.count_total == 0), "{costs:?}");
+    // The drops did give back what they had.
+    runtime.block_on(async {
+        drop(lock.write().await.expect("nobody reads"));
+        drop(semaphore.acquire(2).await.expect("all permits"));
+    });
+}
+
 fn cost_of_put(config: Config) -> AllocationInfo {
     cost(config, |runtime, client| {
         runtime.block_on(client.put(KEY, VALUE).into_future()).expect("an answer");

@@ -354,7 +354,9 @@ impl Driver {
                 lock.handle_registered(self.now, &answer);
             }
             Some(Action::Watch(_)) => lock.handle_watching(revision),
-            Some(Action::Range { .. }) => lock.handle_ranged(self.now, revision, &queue, more),
+            Some(Action::Range { .. }) => {
+                lock.handle_ranged(self.now, revision, &queue, more);
+            }
             Some(Action::Release { close_gate, .. }) => lock.handle_released(revision, close_gate, own),
             Some(Action::Withdraw { .. }) if put => lock.handle_withdrawn(revision),
             Some(Action::Withdraw { .. }) => lock.handle_withdraw_passed(gate, own),

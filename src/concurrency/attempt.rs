@@ -7,23 +7,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::requests;
+use super::requests::{self, Read};
 use super::session::Session;
 use super::slot::Slot;
 use crate::client::{Batch, Client, Event, Watch, WatchEnd};
 use crate::core::backoff::Backoff;
-use crate::core::lock::{Action, Failure, Lock, Watched};
+use crate::core::lock::{Action, Failure, Lock, Place, Watched};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::net::clock;
 use crate::net::race::{Either, race};
-use crate::pb::etcdserverpb::RangeResponse;
 use crate::types::{KeyRange, Revision};
 
+/// Where the machine is kept that an attempt drives.
+pub(super) trait Kept {
+    fn place(&self) -> &Place;
+
+    /// Gives the machine an input, with the time and what the lease is worth.
+    fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T;
+
+    fn poll_action(&self) -> Option<Action>;
+
+    fn has_action(&self) -> bool;
+
+    /// When the machine is to be given the time.
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
 /// See the head of this file.
-pub(super) struct Attempt<'a> {
+pub(super) struct Attempt<'a, K> {
     session: &'a Session,
-    slot: &'a Slot,
+    kept: &'a K,
     value: &'a Bytes,
     /// Of the queue, or of the predecessor.
     watch: Option<Watch>,
@@ -52,11 +66,11 @@ enum News {
     SessionEnded,
 }
 
-impl<'a> Attempt<'a> {
-    pub(super) fn new(session: &'a Session, slot: &'a Slot, value: &'a Bytes) -> Attempt<'a> {
+impl<'a, K: Kept> Attempt<'a, K> {
+    pub(super) fn new(session: &'a Session, kept: &'a K, value: &'a Bytes) -> Attempt<'a, K> {
         Attempt {
             session,
-            slot,
+            kept,
             value,
             watch: None,
             own_watch: None,
@@ -69,7 +83,7 @@ impl<'a> Attempt<'a> {
     /// The create_revision of the own key, once it owns the lock.
     pub(super) async fn run(mut self) -> Result<Result<Revision, Failure>, Error> {
         loop {
-            match self.slot.poll_action() {
+            match self.kept.poll_action() {
                 Some(Action::Register { gate }) => self.register(gate, false).await?,
                 Some(Action::RegisterIfEmpty { gate }) => self.register(gate, true).await?,
                 Some(Action::Watch(watched)) => self.watch(watched).await?,
@@ -95,13 +109,14 @@ impl<'a> Attempt<'a> {
         if self.refusals > REFUSALS_MAX && self.pause().await.is_none() {
             return Ok(());
         }
-        let (client, place) = (self.session.client(), self.slot.place());
+        let (client, place) = (self.session.client(), self.kept.place());
         let txn = requests::register(client, place, gate, self.value, if_empty);
         let Some(answer) = self.unless_ended(txn.into_future()).await else {
             return Ok(());
         };
         let answer = answer.and_then(|answer| {
-            let registered = requests::registered(&answer, if_empty)?;
+            let mut several = Vec::new();
+            let registered = requests::registered(&answer, place, if_empty, &mut several)?;
             self.refusals += u32::from(!registered.put);
             self.handle(|lock, now| lock.handle_registered(now, &registered));
             Ok(())
@@ -129,7 +144,7 @@ impl<'a> Attempt<'a> {
     async fn watch(&mut self, watched: Watched) -> Result<(), Error> {
         // One at a time: the old one goes first.
         self.watch = None;
-        let place = self.slot.place();
+        let place = self.kept.place();
         let (keys, own) = match watched {
             Watched::Queue => {
                 self.own_watch = None;
@@ -183,29 +198,39 @@ impl<'a> Attempt<'a> {
 
     /// Reads the queue; what the watch tells meanwhile goes before, for it may grant.
     async fn range(&mut self, upto: Revision, whole: bool, linearizable: bool) -> Result<(), Error> {
-        let range = requests::read(self.session.client(), self.slot.place(), upto, whole);
-        let range = match &self.watch {
+        let reading = requests::read(self.session.client(), self.kept.place(), upto, whole);
+        let reading = match &self.watch {
             // What the watch's own member has is what the watch goes on from.
-            Some(watch) if !linearizable => range.serializable().via(watch.route()),
-            _ => range,
+            Some(watch) if !linearizable => reading.near(watch.route()),
+            _ => reading,
         };
-        let mut call = pin!(range.into_future());
+        let mut call = pin!(reading.send());
         loop {
             match race(call.as_mut(), self.news()).await {
-                Either::Left(answer) => return self.ranged(answer, whole).await,
+                Either::Left(read) => return self.ranged(read, whole, linearizable).await,
                 Either::Right(news) => self.learn(news).await?,
             }
-            if self.slot.has_action() {
+            if self.kept.has_action() {
                 return Ok(());
             }
         }
     }
 
-    async fn ranged(&mut self, answer: Result<RangeResponse, Error>, whole: bool) -> Result<(), Error> {
-        match answer {
-            Ok(answer) => {
-                let more = answer.more && !whole;
-                self.handle(|lock, now| lock.handle_ranged(now, answer.revision(), &answer.kvs, more));
+    async fn ranged(
+        &mut self,
+        read: Result<Read, Error>,
+        whole: bool,
+        linearizable: bool,
+    ) -> Result<(), Error> {
+        match read {
+            Ok(read) => {
+                let more = read.more && !whole;
+                let is_recent =
+                    self.handle(|lock, now| lock.handle_ranged(now, read.revision, &read.queue, more));
+                // No etcd gives cause for that, but one whose revision went back may.
+                if !is_recent && linearizable {
+                    self.pause().await;
+                }
                 Ok(())
             }
             Err(error) if is_oversize(&error) => Err(error),
@@ -220,7 +245,7 @@ impl<'a> Attempt<'a> {
 
     /// Cancel safe: dropped, it has taken nothing.
     async fn news(&mut self) -> News {
-        let due = self.slot.poll_timeout();
+        let due = self.kept.poll_timeout();
         let timer = async {
             match due {
                 Some(due) => clock::sleep_until(due).await,
@@ -269,7 +294,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
-        self.slot.handle(input)
+        self.kept.handle(input)
     }
 
     fn client(&self) -> &'a Client {
@@ -277,8 +302,30 @@ impl<'a> Attempt<'a> {
     }
 }
 
+impl Kept for Slot {
+    fn place(&self) -> &Place {
+        Slot::place(self)
+    }
+
+    fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
+        Slot::handle(self, input)
+    }
+
+    fn poll_action(&self) -> Option<Action> {
+        Slot::poll_action(self)
+    }
+
+    fn has_action(&self) -> bool {
+        Slot::has_action(self)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Slot::poll_timeout(self)
+    }
+}
+
 /// Waits for both, at the same time.
-async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
+pub(super) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
     let (mut left, mut right) = (pin!(left), pin!(right));
     match race(left.as_mut(), right.as_mut()).await {
         Either::Left(left) => (left, right.await),
@@ -306,7 +353,7 @@ fn is_oversize(error: &Error) -> bool {
 }
 
 /// The server cannot do it now, and may soon.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     let may_pass = error.delivery() == Delivery::NotSent
         || matches!(error.code(), Code::Unavailable | Code::ResourceExhausted);
     // Space comes back when somebody makes some, which is not soon.

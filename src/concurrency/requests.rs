@@ -1,9 +1,11 @@
 //! The transactions of the lock, and how their answers are read. What they mean
 //! is told in `core::lock`.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use crate::client::{Client, Compare, Get, Op, Txn};
+use crate::client::{Client, Compare, Get, Op, Route, Txn};
 use crate::core::lock::{Place, READING_KEYS_MAX, Registered};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -12,9 +14,9 @@ use crate::pb::etcdserverpb::{RangeResponse, TxnResponse};
 use crate::pb::mvccpb::KeyValue;
 use crate::types::{KeyRange, Revision};
 
-/// If the own key is absent and the gate unchanged: put the key, read the queue.
-/// `if_empty`: if the whole queue is empty, so that there is none to read. A key below
-/// the prefix has a create_revision, so comparing the range with 0 fails on any.
+/// If the own keys are absent and the gate unchanged: put them, read the queues.
+/// `if_empty`: if the queues are empty, so that there is nothing to read. A key below a
+/// prefix has a create_revision, so comparing the range with 0 fails on any.
 pub(super) fn register<'a>(
     client: &'a Client,
     place: &Place,
@@ -22,26 +24,27 @@ pub(super) fn register<'a>(
     value: &Bytes,
     if_empty: bool,
 ) -> Txn<&'a Client> {
-    let absent = match if_empty {
-        true => queue(place),
-        false => KeyRange::key(place.key.clone()),
-    };
-    let txn = client
-        .txn()
-        .control()
-        .when(Compare::create_revision(absent).equal(Revision::ZERO))
-        .when(Compare::mod_revision(place.gate.clone()).equal(gate))
-        .then(Op::put(place.key.clone(), value.clone()).lease(place.lease));
+    let queues = place.prefixes().filter(|_| if_empty).map(|prefix| KeyRange::prefix(prefix.clone()));
+    let keys = place.keys().filter(|_| !if_empty).map(|key| KeyRange::key(key.clone()));
+    let absent = |range| Compare::create_revision(range).equal(Revision::ZERO);
+    let txn = queues.chain(keys).map(absent).fold(client.txn().control(), Txn::when);
+    let txn = txn.when(Compare::mod_revision(place.gate.clone()).equal(gate));
+    let txn = put(txn, place, value);
     let txn = match if_empty {
         true => txn,
-        false => txn.then(newest(Op::get(queue(place)))),
+        false => newest(place).fold(txn, Txn::then),
     };
-    txn.or_else(own(place))
-        .or_else(Op::get(place.gate.clone()).keys_only())
-        .or_else(newest(Op::get(queue(place))))
+    let txn = txn.or_else(own(place)).or_else(Op::get(place.gate.clone()).keys_only());
+    newest(place).fold(txn, Txn::or_else)
 }
 
-pub(super) fn registered(answer: &TxnResponse, if_empty: bool) -> Result<Registered<'_>, Error> {
+/// What a register was told; `several` is where several queues are put together.
+pub(super) fn registered<'a>(
+    answer: &'a TxnResponse,
+    place: &Place,
+    if_empty: bool,
+    several: &'a mut Vec<KeyValue>,
+) -> Result<Registered<'a>, Error> {
     let (put, revision) = (answer.succeeded, answer.revision());
     let mut registered = Registered {
         put,
@@ -58,19 +61,109 @@ pub(super) fn registered(answer: &TxnResponse, if_empty: bool) -> Result<Registe
         registered.own = range(answer, 0)?.kvs.first();
         registered.gate = mod_revision(range(answer, 1)?);
     }
-    let queue = range(answer, if put { 1 } else { 2 })?;
-    registered.queue = &queue.kvs;
-    registered.more = queue.more;
+    // Behind the puts, or behind the own key and the gate.
+    let (first, count) = (
+        if put { place.keys().count() } else { 2 },
+        place.prefixes().count(),
+    );
+    if count == 1 {
+        let queue = range(answer, first)?;
+        (registered.queue, registered.more) = (&queue.kvs, queue.more);
+    } else {
+        registered.more = together(answer, first..first + count, several)?;
+        registered.queue = several;
+    }
     Ok(registered)
 }
 
-/// The own key and what is older, or the newest of that.
-pub(super) fn read<'a>(client: &'a Client, place: &Place, upto: Revision, whole: bool) -> Get<&'a Client> {
-    let range = client.get(queue(place)).max_create_revision(upto);
-    match whole {
-        true => range.keys_only(),
-        false => newest(range),
+/// A reading that is to be sent.
+pub(super) enum Reading<'a> {
+    One(Get<&'a Client>),
+    /// All at one revision.
+    Several(Txn<&'a Client>, usize),
+}
+
+/// What a reading showed.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) revision: Revision,
+    pub(super) queue: Vec<KeyValue>,
+    /// Of a queue there is more than this.
+    pub(super) more: bool,
+}
+
+/// The own keys and what is older, or the newest of that.
+pub(super) fn read<'a>(client: &'a Client, place: &Place, upto: Revision, whole: bool) -> Reading<'a> {
+    let count = place.prefixes().count();
+    if count == 1 {
+        let range = client.get(queue(place)).max_create_revision(upto);
+        return Reading::One(match whole {
+            true => range.keys_only(),
+            false => newest_of(range, READING_KEYS_MAX),
+        });
     }
+    let ranges = place.prefixes().map(|prefix| {
+        let range = Op::get(KeyRange::prefix(prefix.clone())).max_create_revision(upto);
+        match whole {
+            true => range.keys_only(),
+            false => newest_of(range, keys_of_each(count)),
+        }
+    });
+    Reading::Several(ranges.fold(client.txn(), Txn::then), count)
+}
+
+impl Reading<'_> {
+    /// What this member has will do. Several queues are asked of the leader all the same.
+    pub(super) fn near(self, route: &Route) -> Self {
+        match self {
+            Reading::One(range) => Reading::One(range.serializable().via(route)),
+            several => several,
+        }
+    }
+
+    pub(super) async fn send(self) -> Result<Read, Error> {
+        match self {
+            Reading::One(range) => {
+                let answer = range.await?;
+                Ok(Read {
+                    revision: answer.revision(),
+                    more: answer.more,
+                    queue: answer.kvs,
+                })
+            }
+            Reading::Several(txn, count) => {
+                let answer = txn.await?;
+                let mut queue = Vec::new();
+                let more = together(&answer, 0..count, &mut queue)?;
+                let revision = answer.revision();
+                Ok(Read {
+                    revision,
+                    queue,
+                    more,
+                })
+            }
+        }
+    }
+}
+
+/// The keys of an attempt are deleted whatever they are: none of them is ever put
+/// again. Nor does a late copy of this do any harm.
+pub(super) fn give_up<'a>(client: &'a Client, place: &Place, close_gate: bool) -> Txn<&'a Client> {
+    let deletions = place.keys().map(|key| Op::delete(key.clone()));
+    let txn = deletions.fold(client.txn().control(), Txn::then);
+    match close_gate {
+        true => txn.then(close(place)),
+        false => txn,
+    }
+}
+
+/// How many keys went.
+pub(super) fn given_up(answer: &TxnResponse) -> i64 {
+    let deleted = answer.responses.iter().map(|op| match &op.response {
+        Some(Response::ResponseDeleteRange(deletion)) => deletion.deleted,
+        _ => 0,
+    });
+    deleted.sum()
 }
 
 /// If the own key is the one that was granted: delete it. Closes the gate in
@@ -128,9 +221,39 @@ pub(super) fn queue(place: &Place) -> KeyRange {
     KeyRange::prefix(place.prefix.clone())
 }
 
-fn newest<C>(range: Get<C>) -> Get<C> {
-    let range = range.keys_only().limit(READING_KEYS_MAX);
-    range.sort(SortTarget::Create, SortOrder::Descend)
+/// The newest keys of each queue.
+fn newest(place: &Place) -> impl Iterator<Item = Get> {
+    let limit = keys_of_each(place.prefixes().count());
+    place
+        .prefixes()
+        .map(move |prefix| newest_of(Op::get(KeyRange::prefix(prefix.clone())), limit))
+}
+
+/// Of several queues so many that all of them are no longer than one: the own key and
+/// one more at least.
+fn keys_of_each(queues: usize) -> u32 {
+    let queues = u32::try_from(queues).unwrap_or(u32::MAX);
+    (READING_KEYS_MAX / queues.max(1)).max(2)
+}
+
+fn newest_of<C>(range: Get<C>, limit: u32) -> Get<C> {
+    range.keys_only().limit(limit).sort(SortTarget::Create, SortOrder::Descend)
+}
+
+fn put<'a>(txn: Txn<&'a Client>, place: &Place, value: &Bytes) -> Txn<&'a Client> {
+    let puts = place.keys().map(|key| Op::put(key.clone(), value.clone()).lease(place.lease));
+    puts.fold(txn, Txn::then)
+}
+
+/// Puts several queues together. Says whether one of them is longer.
+fn together(answer: &TxnResponse, ranges: Range<usize>, all: &mut Vec<KeyValue>) -> Result<bool, Error> {
+    let mut more = false;
+    for index in ranges {
+        let queue = range(answer, index)?;
+        all.extend_from_slice(&queue.kvs);
+        more |= queue.more;
+    }
+    Ok(more)
 }
 
 fn close(place: &Place) -> Op {

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt::both;
+use super::entries;
 use super::releaser;
 use super::shared::Shared;
-use crate::client::{Client, Lease, LeaseEnd};
+use crate::client::{Client, Lease, LeaseEnd, chance};
 use crate::error::Error;
 use crate::types::LeaseId;
 
@@ -43,6 +45,7 @@ impl Client {
         SessionBuilder {
             client: self,
             ttl: TTL_DEFAULT,
+            lease: None,
             gate_prefix: String::new(),
         }
     }
@@ -54,6 +57,7 @@ impl Client {
 pub struct SessionBuilder<'a> {
     client: &'a Client,
     ttl: Duration,
+    lease: Option<LeaseId>,
     gate_prefix: String,
 }
 
@@ -66,7 +70,20 @@ impl SessionBuilder<'_> {
         self
     }
 
-    /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`.
+    /// Goes on with a lease that exists, as that of a session that was
+    /// [orphaned](Session::orphan), or whose process ended, and has not run out yet: with
+    /// its TTL, and with all keys that hang on it. Whoever had it before must be gone, for
+    /// the two would be one to etcd.
+    ///
+    /// Awaiting it fails with [`EtcdError::LeaseNotFound`](crate::EtcdError::LeaseNotFound)
+    /// where it has run out.
+    pub fn lease(mut self, id: LeaseId) -> Self {
+        self.lease = Some(id);
+        self
+    }
+
+    /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`, and
+    /// up to 16 keys `<prefix><name>#gate/<lease>-<n>` where it is not a mutex.
     ///
     /// A lock has a gate key once the answer to one of its requests was lost, and
     /// each of its transactions compares it, so the session's user needs permission
@@ -86,8 +103,14 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let lease = self.client.lease(self.ttl).await?;
-            Ok(Session::new(self.client.clone(), lease, self.gate_prefix))
+            let client = self.client.clone();
+            let Some(id) = self.lease else {
+                let lease = self.client.lease(self.ttl).await?;
+                return Ok(Session::new(client, lease, self.gate_prefix));
+            };
+            let session = Session::new(client, self.client.keep_alive(id).await?, self.gate_prefix);
+            session.shared.entries().number_from(chance() >> 16);
+            Ok(session)
         })
     }
 }
@@ -95,7 +118,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        let releasing = releaser::run(shared.clone());
+        let releasing = both(releaser::run(shared.clone()), entries::run(shared.clone()));
         shared.client().channel().runtime().spawn(releasing);
         Session {
             _handle: Arc::new(Handle(shared.clone())),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backlog::Backlog;
+use super::entries::Entries;
 use super::slot::{Slot, Slots};
 use crate::client::{Client, Lease, chance};
 use crate::core::backoff::Backoff;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     holder: Bytes,
     slots: Arc<Slots>,
     backlog: Backlog,
+    /// The attempts with keys of their own.
+    entries: Entries,
 }
 
 impl Shared {
@@ -39,6 +42,7 @@ impl Shared {
             holder: host::process().into(),
             slots: Arc::default(),
             backlog: Backlog::default(),
+            entries: Entries::default(),
         }
     }
 
@@ -52,6 +56,14 @@ impl Shared {
 
     pub(super) fn backlog(&self) -> &Backlog {
         &self.backlog
+    }
+
+    pub(super) fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    pub(super) fn gate_prefix(&self) -> &str {
+        &self.gate_prefix
     }
 
     pub(super) fn holder(&self) -> Bytes {

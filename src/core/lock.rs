@@ -4,7 +4,10 @@
 //! wants the lock drives it, and the session's releaser where that task is gone.
 //!
 //! The lock is a queue in etcd. Everybody who wants it has a key under
-//! `<name>/`, and the key with the least create_revision owns it.
+//! `<name>/`, and the key with the least create_revision owns it. What else can be
+//! claimed than to be alone, and beside whom, is told in `claim`; below, an older key is
+//! one that is in the way of the own claim. A machine may also stand in several queues,
+//! with keys that one transaction created.
 //!
 //! ```text
 //!       acquire, try          older keys, wanted       the last one goes
@@ -23,7 +26,8 @@
 //! Why there is a gate: a register whose answer was lost may be carried out long
 //! after, by another member, when this side has given up or has already released.
 //! Each register demands that the gate key has not changed since it was read, so
-//! changing the gate stops every register that is still under way.
+//! changing the gate stops every register that is still under way. It may be changed by
+//! another machine of the session as well: who finds it moved registers anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,6 +42,9 @@ use crate::pb::mvccpb::KeyValue;
 use crate::types::Revision;
 
 mod action;
+mod claim;
+#[cfg(test)]
+mod claims;
 mod place;
 #[cfg(test)]
 mod readings;
@@ -51,6 +58,7 @@ mod tests;
 mod wait;
 
 pub use self::action::{Action, Failure, Registered, Watched};
+pub use self::claim::Claim;
 pub use self::place::Place;
 
 /// How many keys an answer about the queue shows at most, the newest ones: room
@@ -126,6 +134,20 @@ impl Lock {
         self.deadline = deadline;
     }
 
+    /// The gate's mod_revision, as another machine of the session with the same gate
+    /// has seen it.
+    pub fn handle_gate(&mut self, gate: Revision) {
+        if let Phase::Free = self.phase {
+            self.gate = self.gate.max(gate);
+        }
+    }
+
+    /// The gate's mod_revision, as last seen.
+    #[must_use]
+    pub fn gate(&self) -> Revision {
+        self.gate
+    }
+
     /// A task wants the lock, and waits for it. Only at rest.
     pub fn handle_acquire(&mut self, now: Instant) {
         self.begin(now, false);
@@ -134,6 +156,16 @@ impl Lock {
     /// A task wants the lock if it is free. Only at rest.
     pub fn handle_try_acquire(&mut self, now: Instant) {
         self.begin(now, true);
+    }
+
+    /// The own key is there since this revision: nothing is registered, but who is older
+    /// is still to be learnt. Only at rest.
+    pub fn handle_resume(&mut self, now: Instant, created: Revision) {
+        debug_assert!(self.is_free(), "one task at a time");
+        self.tries = false;
+        let reread_at = self.next_reread(now);
+        self.phase = Phase::Wait(Wait::new(created, created, reread_at));
+        self.ask(true);
     }
 
     /// A register was answered.
@@ -156,14 +188,19 @@ impl Lock {
             None if self.tries && self.place.is_taken(self.rules, answer.queue) => {
                 return self.leave(Failure::Busy, None);
             }
+            // The first of our keys is gone and another one is not, or it would have been put.
+            None if !moved && !if_empty && !self.place.has_one_key() => {
+                return self.leave(Failure::KeyDeleted, Some(Revision::ZERO));
+            }
             // Where neither the gate nor an entry was in the way, nested names were.
             None => return self.register(if_empty && moved),
         };
         let reread_at = self.next_reread(now);
         self.phase = Phase::Wait(Wait::new(created, answer.revision, reread_at));
-        match answer.put || !answer.more {
+        match answer.put || !answer.more && self.place.has_one_key() {
             true => self.learn(now, answer.revision, answer.queue, answer.more),
-            // The newest entries; we may be older than all of them.
+            // The newest entries; we may be older than all of them. And where one key
+            // of several is found, it has to be seen whether the others are there.
             false => self.ask(true),
         }
     }
@@ -214,7 +251,7 @@ impl Lock {
             let Phase::Wait(wait) = &mut self.phase else {
                 return;
             };
-            if wait.deleted(self.rules, &self.place.key, key, revision) {
+            if wait.deleted((self.rules, &self.place), key, revision) {
                 self.ask(false);
             }
             if !self.rules.keep(Rule::WholeRevisions) {
@@ -225,24 +262,32 @@ impl Lock {
     }
 
     /// The queue was read at this revision, down from the own key. `more`: only the newest part
-    /// of it is here.
-    pub fn handle_ranged(&mut self, now: Instant, revision: Revision, queue: &[KeyValue], more: bool) {
+    /// of it is here. Says whether that is recent enough; it is asked again if not.
+    pub fn handle_ranged(
+        &mut self,
+        now: Instant,
+        revision: Revision,
+        queue: &[KeyValue],
+        more: bool,
+    ) -> bool {
         let Phase::Wait(wait) = &mut self.phase else {
-            return;
+            return true;
         };
         if !wait.accepts(revision) {
             // The member is behind its own watch, or a proxy asked another one.
-            return self.ask(true);
+            self.ask(true);
+            return false;
         }
-        let is_own = |kv: &KeyValue| kv.key == self.place.key && kv.create_revision == wait.created.0;
-        if !queue.iter().any(is_own) {
+        if !self.place.is_whole(self.rules, queue, wait.created) {
             if more && wait.want_whole() {
-                return self.ask(true);
+                self.ask(true);
+                return true;
             }
             wait.own_is_gone(self.rules);
         }
         wait.reread_at = now + self.reread_wait + self.jitter.below(self.reread_wait);
         self.learn(now, revision, queue, more);
+        true
     }
 
     /// Reading the queue failed.
@@ -362,7 +407,7 @@ impl Lock {
     pub fn check(&self) {
         match &self.phase {
             Phase::Free => assert!(!self.loose, "a register may still land"),
-            Phase::Wait(wait) => wait.check(&self.place.key),
+            Phase::Wait(wait) => wait.check(&self.place),
             _ => {}
         }
         assert!(self.actions.len() <= 4, "nobody drains the actions");
@@ -436,16 +481,18 @@ impl Lock {
     /// an older key, not a gap in what is known.
     fn decide(&mut self, now: Instant) {
         let Phase::Wait(wait) = &self.phase else { return };
-        let created = wait.created;
+        let (created, about) = (wait.created, (self.rules, &self.place));
         if wait.is_own_deleted() {
-            self.leave(Failure::KeyDeleted, None);
+            // Of several keys the others may still be there.
+            let left = (!self.place.has_one_key()).then_some(created);
+            self.leave(Failure::KeyDeleted, left);
         } else if self.expired(now) {
             self.leave(Failure::SessionEnded, Some(created));
-        } else if wait.is_first() {
+        } else if wait.is_next(about) {
             self.actions.clear();
             self.phase = Phase::Held { created };
             self.actions.push_back(Action::Grant(created));
-        } else if self.tries && wait.is_behind() {
+        } else if self.tries && wait.is_behind(about) {
             self.leave(Failure::Busy, Some(created));
         }
     }

@@ -8,6 +8,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod election;
 pub mod jitter;
 pub mod lease;
 pub mod list_watch;

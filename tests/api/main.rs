@@ -6,12 +6,16 @@
 mod cache;
 mod cancel;
 mod delivery;
+mod election;
 mod kv;
 mod lease;
 mod list_watch;
 mod lock;
 mod lock_use;
+mod multi;
 mod resume;
+mod rwlock;
+mod semaphore;
 mod support;
 mod txn;
 mod watch;

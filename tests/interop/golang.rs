@@ -1,4 +1,5 @@
-//! The Go client's `concurrency.Mutex` as a contender: the program in `go/mutex`.
+//! The Go client's `concurrency.Mutex` and `concurrency.Election` as contenders: the
+//! program in `go/mutex`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,11 +27,18 @@ pub(crate) fn program() -> Option<PathBuf> {
     }
 }
 
-/// Locks `name` so many times in a process of its own.
+/// What the program takes part with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recipe {
+    Mutex,
+    Election,
+}
+
+/// Locks or leads `name` so many times in a process of its own.
 pub(crate) fn contend(
     program: &Path,
-    endpoints: &str,
-    name: &str,
+    recipe: Recipe,
+    (endpoints, name): (&str, &str),
     hold: Duration,
     times: usize,
 ) -> Vec<Claim> {
@@ -40,6 +48,10 @@ pub(crate) fn contend(
             name,
             &times.to_string(),
             &format!("{}us", hold.as_micros()),
+            match recipe {
+                Recipe::Mutex => "mutex",
+                Recipe::Election => "election",
+            },
         ])
         .stderr(Stdio::inherit())
         .output()

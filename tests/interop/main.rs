@@ -1,8 +1,10 @@
 //! The lock among strangers and in a storm, held against etcd's own history of its
 //! keys by `tenure-history`: together with `etcdctl lock` and the Go client's
-//! `concurrency.Mutex` on one name, and on three members that freeze and die.
+//! `concurrency.Mutex` on one name, and on three members that freeze and die. And the
+//! election, together with `etcdctl elect` and the Go client's `concurrency.Election`.
 
 mod chaos;
+mod election;
 mod etcdctl;
 mod evidence;
 mod golang;

@@ -11,6 +11,7 @@ use tenure_history::{Claim, Entry, History, check_claims, check_nothing_left};
 
 use crate::etcdctl::{Etcdctl, Hold};
 use crate::evidence::{changes, history, none_of};
+use crate::golang::Recipe;
 use crate::support::{TTL, binary, client, cluster, patiently, runtime};
 use crate::{golang, ours};
 
@@ -48,7 +49,7 @@ impl Others {
             let endpoints = endpoints.clone();
             let times = TIMES_MIN.div_ceil(GO_PROCESSES);
             counted(&running, move || {
-                golang::contend(&program, &endpoints, NAME, HOLD, times)
+                golang::contend(&program, Recipe::Mutex, (&endpoints, NAME), HOLD, times)
             })
         });
         Others {

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Long enough that nothing runs out by itself.
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")

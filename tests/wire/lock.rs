@@ -1,6 +1,7 @@
 //! The lock against an etcd whose every answer is scripted: what it asks, in
 //! which order, and what it makes of answers that are late, lost or bad.
 
+mod claims;
 mod etcd;
 mod fate;
 mod queue;

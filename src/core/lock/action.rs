@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::pb::mvccpb::KeyValue;
 use crate::types::Revision;
 
-/// What the driver is to do. All reads are without values.
+/// What the driver is to do. All reads are without values. A place may have several own
+/// keys and queues; each transaction is about all of them, and a reading is of one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// If the own key is absent and the gate's mod_revision is `gate`, put the own
@@ -31,7 +32,8 @@ pub enum Action {
         /// Whether the member that serves the watch is not to be trusted with it.
         linearizable: bool,
     },
-    /// If the own key has this create_revision, delete it.
+    /// If the own key has this create_revision, delete it. The keys of one attempt are
+    /// deleted whatever they are, for they are never put again.
     Release {
         /// The create_revision.
         created: Revision,
@@ -40,12 +42,13 @@ pub enum Action {
         close_gate: bool,
     },
     /// If the gate's mod_revision is `gate`, delete the own key and put the gate,
-    /// else read the gate and the own key.
+    /// else read the gate and the own key. For one attempt, do the former in any case: a
+    /// late copy deletes nothing that was put since.
     Withdraw {
         /// The gate's mod_revision.
         gate: Revision,
     },
-    /// The lock is ours; this is the key's create_revision, the fencing token.
+    /// The lock is ours; this is the create_revision of its keys, the fencing token.
     Grant(Revision),
     /// The lock cannot be had.
     Fail(Failure),

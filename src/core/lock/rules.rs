@@ -21,6 +21,16 @@ pub(super) enum Rule {
     Incarnations,
     /// The keys of nested names do not queue here.
     NestedNames,
+    /// The end of the one older key that is watched leads to a reading, not to a grant.
+    Predecessor,
+    /// A reader waits for older writers.
+    OlderWriters,
+    /// A writer that became a reader is seen to.
+    Downgrade,
+    /// The own permits count beside those of the others.
+    OwnPermits,
+    /// All keys of a lock of several are there.
+    EveryKey,
 }
 
 /// Which rules are in force.

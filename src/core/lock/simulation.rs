@@ -11,10 +11,12 @@
 //! some seed fails.
 
 mod client;
+mod mix;
 mod store;
 
 use self::client::{Client, Pending, Task};
-use self::store::{Answer, Flaw, OTHERS, Store};
+use self::mix::{Ledger, Mix};
+use self::store::{Answer, Flaw, NAMES, OTHERS, Store, is_queued};
 use super::*;
 use crate::core::jitter::Jitter;
 
@@ -54,7 +56,8 @@ struct World {
     last_lease: i64,
     calm: bool,
     by_hand: bool,
-    last_grant: Revision,
+    mix: Mix,
+    ledger: Ledger,
     grants: u32,
     /// The predecessor mode begins behind so many older keys.
     watched_max: usize,
@@ -64,7 +67,7 @@ struct World {
 type Outcome = Result<(), String>;
 
 impl World {
-    fn new(seed: u64, flaw: Flaw, rules: Rules) -> World {
+    fn new(mix: Mix, seed: u64, flaw: Flaw, rules: Rules) -> World {
         let mut world = World {
             chance: Jitter::new(seed),
             time: 1,
@@ -77,7 +80,8 @@ impl World {
             last_lease: 0x70,
             calm: false,
             by_hand: seed % 2 == 1,
-            last_grant: Revision::ZERO,
+            mix,
+            ledger: Ledger::default(),
             grants: 0,
             watched_max: [0, 1, 2, 32][(seed / 2 % 4) as usize],
             rules,
@@ -164,14 +168,13 @@ impl World {
                     true => self.store.revision,
                     false => self.applied[call.member as usize],
                 };
-                let mut queue = self.store.queue_at(revision);
-                queue.retain(|kv| kv.create_revision <= upto.0);
-                let part = if whole {
-                    (queue, false)
-                } else {
-                    self.store.newest(queue)
+                let mut queues = self.store.queues_at(revision);
+                queues.retain(|kv| kv.create_revision <= upto.0);
+                let (part, more) = match whole {
+                    true => (queues, false),
+                    false => self.store.newest(&call.place, &queues),
                 };
-                Answer::Ranged(Revision(revision), part)
+                Answer::Ranged(Revision(revision), (part, more))
             }
             _ => unreachable!("nothing that is sent"),
         }
@@ -179,9 +182,13 @@ impl World {
 
     /// Other clients of the queue, and somebody who deletes by hand.
     fn disturb(&mut self) {
+        let name = match self.mix {
+            Mix::Several => NAMES[self.below(3) as usize],
+            _ => NAMES[0],
+        };
         let key = Bytes::from(match self.below(4) {
-            0 => "jobs/nightly/1".to_owned(),
-            other => format!("jobs/{other}"),
+            0 => format!("{name}/nightly/1"),
+            other => format!("{name}/{other}"),
         });
         let there = self.store.keys.contains_key(&key);
         if there && (self.calm || self.below(20) == 0) {
@@ -189,15 +196,19 @@ impl World {
         } else if !there && self.fault(15) {
             self.store.commit(vec![(key, Some(OTHERS))]);
         }
+        if self.fault(10) {
+            self.move_a_gate();
+        }
         if self.by_hand && self.fault(6) {
             let all = self.below(2) == 0;
-            let one = self.below(SESSIONS) as usize;
-            let one = self.clients[one].place.key.clone();
-            let doomed = self.store.queue().into_iter().filter(|kv| all || kv.key == one);
+            let one = &self.clients[self.chance.next_u64() as usize % SESSIONS as usize].place;
+            let one = one.keys().nth(self.time as usize % one.keys().count()).cloned().unwrap_or_default();
+            let doomed = self.store.queues().into_iter().filter(|kv| all || kv.key == one);
             let doomed: Vec<_> = doomed.map(|kv| (kv.key, None)).collect();
             for client in &mut self.clients {
-                if all || one == client.place.key {
-                    client.robbed.extend(self.store.keys.get(&client.place.key).map(|kv| kv.create_revision));
+                if all || client.place.is_own(&one) {
+                    let there = client.place.keys().filter_map(|key| self.store.keys.get(key));
+                    client.robbed.extend(there.map(|kv| kv.create_revision));
                 }
             }
             if !doomed.is_empty() {
@@ -273,6 +284,9 @@ impl World {
     fn decide_to(&mut self, client: &mut Client, now: Instant) {
         match client.task {
             Task::Idle if !self.calm && self.below(6) == 0 || self.calm && client.grants == 0 => {
+                if let Some((names, claim)) = self.mix.choose(&mut self.chance) {
+                    client.attempt(&names, claim, self.store.flaw);
+                }
                 client.shown = 0;
                 client.task = Task::Locking;
                 match client.tries_left > 0 && self.below(4) == 0 {
@@ -281,6 +295,7 @@ impl World {
                 }
             }
             Task::Holding(_) if self.below(8) == 0 => client.release(),
+            Task::Holding(_) if self.below(8) == 0 => self.downgrade(client),
             Task::Locking if self.fault(40) => client.release(),
             Task::Undoing if self.fault(60) => client.release(),
             _ => {}
@@ -289,6 +304,9 @@ impl World {
 
     fn send(&mut self, client: &mut Client, action: Action) {
         self.last_id += 1;
+        if let (Action::Register { .. }, Flaw::Adopts) = (&action, self.store.flaw) {
+            self.adopt(&client.place);
+        }
         if let Action::Watch(_) = action {
             client.watch = None;
         }
@@ -340,7 +358,7 @@ impl World {
         told.deaf |= deaf;
         let upto = self.applied[told.member as usize].min(told.upto + 1 + self.below(3) as i64);
         let is_watched = |key: &Bytes| match &told.watched {
-            Watched::Queue => key.starts_with(b"jobs/"),
+            Watched::Queue => client.place.prefixes().any(|prefix| key.starts_with(prefix)),
             Watched::Predecessor(predecessor) => key == predecessor || *key == client.place.key,
         };
         let news = self
@@ -368,15 +386,14 @@ impl World {
             return Err(format!("granted {created} after the deadline"));
         }
         let seen_deleted = self.store.log.iter().any(|(at, key, kv)| {
-            *key == client.place.key && kv.is_none() && created.0 < *at && *at <= client.shown
+            client.place.is_own(key) && kv.is_none() && created.0 < *at && *at <= client.shown
         });
         if seen_deleted {
             return Err(format!("granted {created}, which was seen deleted"));
         }
-        if created <= self.last_grant && !self.by_hand {
-            return Err(format!("token {created} after {}", self.last_grant));
+        if !self.by_hand {
+            self.ledger.granted(&client.place, created)?;
         }
-        self.last_grant = created;
         self.grants += 1;
         client.grants += u32::from(self.calm);
         client.watch = None;
@@ -385,11 +402,14 @@ impl World {
     }
 
     fn check(&self) -> Outcome {
-        for client in self.clients.iter().filter(|client| self.time < client.deadline) {
-            let own = self.store.keys.get(&client.place.key);
-            let lease = client.place.lease;
-            if client.lock.is_free() && own.is_some() {
-                return Err(format!("session {lease} is at rest and has a key"));
+        let alive = |client: &&Client| self.time < client.deadline;
+        for client in self.clients.iter().filter(alive) {
+            let (place, lease) = (&client.place, client.place.lease);
+            let of_lease = self.store.keys.values().filter(|kv| kv.lease == lease.0 && is_queued(&kv.key));
+            for kv in of_lease {
+                if client.lock.is_free() || !place.is_own(&kv.key) {
+                    return Err(format!("session {lease} has the key {:?} for nothing", kv.key));
+                }
             }
             let Task::Holding(created) = client.task else {
                 continue;
@@ -397,14 +417,20 @@ impl World {
             if client.robbed.contains(&created.0) {
                 continue;
             }
-            if own.is_none_or(|own| own.create_revision != created.0) {
+            let queue = self.store.queue(place);
+            let is_it = |kv: &KeyValue| kv.create_revision == created.0 || self.store.flaw == Flaw::Adopts;
+            let is_there = |own: &Bytes| queue.iter().any(|kv| kv.key == *own && is_it(kv));
+            if !place.keys().all(|own| is_there(own) || client.reads && place.writers_key() == Some(own)) {
                 return Err(format!("session {lease} holds {created} without a key"));
             }
-            if client.place.older(Rules::default(), &self.store.queue(), created).next().is_some() {
+            let older = place.older(Rules::default(), &queue, created).map(|kv| &kv.key);
+            if !place.fits(Rules::default(), older) {
                 return Err(format!("session {lease} holds {created}, somebody older too"));
             }
         }
-        Ok(())
+        let robbed =
+            |client: &Client| matches!(client.task, Task::Holding(at) if client.robbed.contains(&at.0));
+        mix::check(self.clients.iter().filter(alive).filter(|client| !robbed(client)))
     }
 
     fn is_done(&self) -> bool {
@@ -413,16 +439,20 @@ impl World {
     }
 }
 
-/// Runs a seed, and says how often the lock was granted.
+/// Runs a seed with mutexes, and says how often the lock was granted.
 fn simulate(seed: u64, flaw: Flaw, rules: Rules) -> Result<u32, String> {
-    let mut world = World::new(seed, flaw, rules);
+    play(Mix::Mutexes, seed, flaw, rules)
+}
+
+fn play(mix: Mix, seed: u64, flaw: Flaw, rules: Rules) -> Result<u32, String> {
+    let mut world = World::new(mix, seed, flaw, rules);
     for _ in 0..CHAOS_STEPS {
         world.step()?;
     }
     world.calm = true;
     let calls = world.last_id;
     let mut left = CALM_STEPS_MAX;
-    while !world.is_done() || !world.store.queue().is_empty() {
+    while !world.is_done() || !world.store.queues().is_empty() {
         world.step()?;
         left -= 1;
         if left == 0 {
@@ -475,6 +505,7 @@ fn a_rule_of_the_machine_that_is_out_of_force_is_found_out() {
         Rule::OldNews,
         Rule::Reread,
         Rule::Incarnations,
+        Rule::Predecessor,
     ] {
         let rules = Rules { off: Some(rule) };
         let found = (0..5_000).any(|seed| simulate(seed, Flaw::None, rules).is_err());

@@ -16,7 +16,7 @@
 use bytes::Bytes;
 
 use super::rules::{Rule, Rules};
-use super::{Place, Watched};
+use super::{Claim, Place, Watched};
 use crate::core::time::Instant;
 use crate::pb::mvccpb::KeyValue;
 use crate::types::Revision;
@@ -80,14 +80,18 @@ impl Wait {
         self.own_deleted
     }
 
-    /// Nobody is older, and nothing is left to be learnt.
-    pub(super) fn is_first(&self) -> bool {
-        self.scope == Scope::Queue && self.older.is_empty() && self.gap.is_none()
+    /// Nobody who is older is in the way, and nothing is left to be learnt.
+    pub(super) fn is_next(&self, (rules, place): (Rules, &Place)) -> bool {
+        self.scope == Scope::Queue && self.gap.is_none() && self.fits(rules, place)
     }
 
-    /// Somebody is older for certain.
-    pub(super) fn is_behind(&self) -> bool {
-        !self.older.is_empty()
+    /// Somebody older is in the way for certain.
+    pub(super) fn is_behind(&self, (rules, place): (Rules, &Place)) -> bool {
+        !self.fits(rules, place)
+    }
+
+    fn fits(&self, rules: Rules, place: &Place) -> bool {
+        place.fits(rules, self.older.iter().map(|(key, _)| key))
     }
 
     pub(super) fn is_unread(&self) -> bool {
@@ -127,15 +131,27 @@ impl Wait {
     }
 
     /// Folds one deletion. Says whether the queue is to be read.
-    pub(super) fn deleted(&mut self, rules: Rules, own: &Bytes, key: &Bytes, revision: Revision) -> bool {
+    pub(super) fn deleted(
+        &mut self,
+        (rules, place): (Rules, &Place),
+        key: &Bytes,
+        revision: Revision,
+    ) -> bool {
         if revision <= self.seen && rules.keep(Rule::OldNews) {
             return false;
         }
-        if key == own {
+        if !rules.keep(Rule::Downgrade) && place.claim_of(key) == Some(Claim::Writer) {
+            return false;
+        }
+        if place.is_own(key) {
             self.own_deleted = rules.keep(Rule::OwnKey);
         } else if let Some(index) = self.older.iter().position(|(older, _)| older == key) {
             self.older.swap_remove(index);
             if self.scope == Scope::Predecessor {
+                if !rules.keep(Rule::Predecessor) {
+                    self.scope = Scope::Queue;
+                    return false;
+                }
                 self.gap = self.gap.max(Some(revision));
                 return true;
             }
@@ -156,7 +172,9 @@ impl Wait {
         let older = place.older(rules, queue, self.created);
         let older: Vec<_> = older.map(|kv| (kv.key.clone(), Revision(kv.create_revision))).collect();
         // A reading that shows neither who is just before us nor that nobody is.
-        if more && (older.is_empty() || self.scope == Scope::Queue) {
+        let watched_max = place.watched_max(watched_max);
+        let needs_all = self.scope == Scope::Queue || watched_max == usize::MAX;
+        if more && (older.is_empty() || needs_all) {
             self.whole = true;
             return Learnt::Unclear;
         }
@@ -174,9 +192,9 @@ impl Wait {
         if !more && older.len() <= watched_max {
             self.scope = Scope::Queue;
             self.older = older;
-            return match self.is_behind() {
-                true => Learnt::Watch,
-                false => Learnt::Known,
+            return match self.fits(rules, place) {
+                true => Learnt::Known,
+                false => Learnt::Watch,
             };
         }
         let predecessor = older.into_iter().max_by_key(|(_, created)| *created);
@@ -194,8 +212,8 @@ impl Wait {
     }
 
     /// Asserts what always holds.
-    pub(super) fn check(&self, own: &Bytes) {
-        let is_older = |(key, created): &(Bytes, Revision)| *created < self.created && key != own;
+    pub(super) fn check(&self, place: &Place) {
+        let is_older = |(key, created): &(Bytes, Revision)| *created < self.created && !place.is_own(key);
         assert!(
             self.older.iter().all(is_older),
             "what is not older keeps us waiting"

@@ -106,6 +106,30 @@ async fn a_range_that_is_behind_the_watch_is_followed_by_a_linearizable_one() {
     assert_eq!(locked(locking).await.token().create_revision(), Revision(10));
 }
 
+/// Far more than a client reads that waits longer and longer, and far less than one
+/// that does not wait.
+const STALE_READINGS_MAX: usize = 50;
+
+#[tokio::test]
+async fn a_server_whose_revision_went_back_is_asked_ever_more_seldom() {
+    let (_session, mut etcd, locking, mut watching) = waiting(1).await;
+    watching.send(&created(20));
+    let mut readings = 0;
+    let answering = async {
+        loop {
+            etcd.range().await.answer(&ranged(5, &BOTH()));
+            readings += 1;
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(Duration::from_millis(500), answering).await;
+    assert!(
+        readings < STALE_READINGS_MAX,
+        "{readings} readings, without a pause"
+    );
+    etcd.range().await.answer(&ranged(20, &[kv(KEY, 10)]));
+    drop(locked(locking).await);
+}
+
 #[tokio::test]
 async fn another_member_is_not_asked_for_what_the_watchs_own_was() {
     let (_session, mut etcd, locking, mut watching) = waiting(2).await;

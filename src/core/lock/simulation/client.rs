@@ -1,7 +1,7 @@
 //! A session of the simulation: what its user wants, what its driver waits for,
 //! and how that drives the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
 use super::store::{Answer, Flaw};
@@ -53,6 +53,11 @@ pub(super) struct Client {
     pub(super) grants: u32,
     /// How often it may still find out that the lock is not free.
     pub(super) tries_left: u32,
+    /// What the session knows of each gate.
+    gates: BTreeMap<Bytes, Revision>,
+    attempts: u64,
+    /// The writer that holds the lock became a reader.
+    pub(super) reads: bool,
 }
 
 impl Client {
@@ -74,6 +79,33 @@ impl Client {
             robbed: BTreeSet::new(),
             grants: 0,
             tries_left: 5,
+            gates: BTreeMap::new(),
+            attempts: 0,
+            reads: false,
+        }
+    }
+
+    /// The next attempt is for this claim on these names: a machine of its own, which
+    /// has its gate in common with the others.
+    pub(super) fn attempt(&mut self, names: &[&str], claim: Claim, flaw: Flaw) {
+        self.gates.insert(self.place.gate.clone(), self.lock.gate());
+        if flaw != Flaw::NumbersUsedAgain {
+            self.attempts += 1;
+        }
+        self.place = Place::once(names, claim, self.attempts, self.place.lease, "").unwrap();
+        let mut lock = Lock::new(self.place.clone(), Instant(self.deadline), self.attempts);
+        (lock.watched_max, lock.reread_wait, lock.rules) = (self.lock.watched_max, REREAD, self.lock.rules);
+        lock.handle_gate(self.gates.get(&self.place.gate).copied().unwrap_or_default());
+        self.lock = lock;
+        self.reads = false;
+    }
+
+    /// What it holds, by its own account.
+    pub(super) fn holds(&self) -> Option<Claim> {
+        match (self.task, self.place.claim()) {
+            (Task::Holding(_), Claim::Writer) if self.reads => Some(Claim::Reader),
+            (Task::Holding(_), claim) => Some(claim),
+            _ => None,
         }
     }
 
@@ -136,11 +168,11 @@ impl Client {
             Answer::Ranged(revision, (mut queue, more)) => {
                 self.shown = self.shown.max(revision.0);
                 if let (Flaw::OwnKeyUnseen, Phase::Wait(wait)) = (flaw, &self.lock.phase) {
-                    queue.push(KeyValue {
-                        key: self.place.key.clone(),
+                    queue.extend(self.place.keys().map(|key| KeyValue {
+                        key: key.clone(),
                         create_revision: wait.created.0,
                         ..KeyValue::default()
-                    });
+                    }));
                 }
                 self.lock.handle_ranged(now, revision, &queue, more);
             }
@@ -160,7 +192,7 @@ impl Client {
 
     pub(super) fn handle_deletions(&mut self, now: Instant, events: &[(Bytes, Revision)], flaw: Flaw) {
         let told = |(key, revision): &(Bytes, Revision)| match flaw {
-            Flaw::OwnKeyUnseen if *key == self.place.key => None,
+            Flaw::OwnKeyUnseen if self.place.is_own(key) => None,
             Flaw::OldNewsCount => Some((key.clone(), Revision(i64::MAX))),
             _ => Some((key.clone(), *revision)),
         };

@@ -27,6 +27,10 @@ pub(super) enum Flaw {
     GapIgnored,
     /// A revision's deletions are told one by one.
     RevisionsTorn,
+    /// All attempts of a session have the same number.
+    NumbersUsedAgain,
+    /// A lock of several takes a key that the session has already as one of its own.
+    Adopts,
 }
 
 pub(super) struct Store {
@@ -90,50 +94,57 @@ impl Store {
         Revision(self.revision)
     }
 
-    fn deletion(&self, key: &Bytes) -> Vec<(Bytes, Option<i64>)> {
-        self.keys.get(key).map(|kv| (kv.key.clone(), None)).into_iter().collect()
+    fn deletions(&self, place: &Place) -> Vec<(Bytes, Option<i64>)> {
+        let there = place.keys().filter(|key| self.keys.contains_key(*key));
+        there.map(|key| (key.clone(), None)).collect()
     }
 
     fn gate(&self, place: &Place) -> Revision {
         Revision(self.keys.get(&place.gate).map_or(0, |kv| kv.mod_revision))
     }
 
-    pub(super) fn queue(&self) -> Vec<KeyValue> {
-        self.keys.values().filter(|kv| kv.key.starts_with(b"jobs/")).cloned().collect()
+    /// All entries of all queues.
+    pub(super) fn queues(&self) -> Vec<KeyValue> {
+        self.keys.values().filter(|kv| is_queued(&kv.key)).cloned().collect()
     }
 
-    /// The queue as a member has it that has come to this revision.
-    pub(super) fn queue_at(&self, revision: i64) -> Vec<KeyValue> {
+    /// The queues of a place, one after the other.
+    pub(super) fn queue(&self, place: &Place) -> Vec<KeyValue> {
+        below(place, &self.queues(), usize::MAX).0
+    }
+
+    /// The queues as a member has them that has come to this revision.
+    pub(super) fn queues_at(&self, revision: i64) -> Vec<KeyValue> {
         let mut keys = BTreeMap::new();
         for (_, key, kv) in self.log.iter().take_while(|(at, ..)| *at <= revision) {
             keys.insert(key, kv);
         }
         let there = keys.into_values().flatten();
-        there.filter(|kv| kv.key.starts_with(b"jobs/")).cloned().collect()
+        there.filter(|kv| is_queued(&kv.key)).cloned().collect()
     }
 
-    /// The newest keys, as many as an answer has.
-    pub(super) fn newest(&self, mut queue: Vec<KeyValue>) -> Part {
-        queue.sort_by_key(|kv| Reverse(kv.create_revision));
-        let more = queue.len() > self.part;
-        queue.truncate(self.part);
-        (queue, more)
+    /// The newest keys of each queue, as many as an answer has.
+    pub(super) fn newest(&self, place: &Place, queues: &[KeyValue]) -> Part {
+        below(place, queues, self.part)
     }
 
     pub(super) fn register(&mut self, place: &Place, gate: Revision, if_empty: bool) -> Answer {
         let own = self.keys.get(&place.key).cloned();
         let gate_now = self.gate(place);
+        let there = |key: &&Bytes| self.keys.contains_key(*key);
         let absent = if if_empty {
-            self.queue().is_empty()
+            self.queue(place).is_empty()
         } else {
-            own.is_none()
+            !place.keys().any(|key| there(&key)) || self.flaw == Flaw::Adopts && own.is_none()
         };
         let put = absent && (gate == gate_now || self.flaw == Flaw::RegisterAtAnyGate);
         if put {
             if !self.leases.contains(&place.lease.0) {
                 return Answer::LeaseNotFound;
             }
-            self.commit(vec![(place.key.clone(), Some(place.lease.0))]);
+            let missing = place.keys().filter(|key| !self.keys.contains_key(*key));
+            let puts = missing.map(|key| (key.clone(), Some(place.lease.0))).collect();
+            self.commit(puts);
         }
         Answer::Registered {
             put,
@@ -142,7 +153,7 @@ impl Store {
             own,
             queue: match put && if_empty {
                 true => (Vec::new(), false),
-                false => self.newest(self.queue()),
+                false => self.newest(place, &self.queues()),
             },
         }
     }
@@ -153,26 +164,26 @@ impl Store {
             return Answer::LeaseNotFound;
         }
         let own = self.keys.get(&place.key);
-        let mut changes = match own.is_some_and(|own| own.create_revision == created.0) {
-            true => self.deletion(&place.key),
+        let mut changes = match own.is_some_and(|own| own.create_revision == created.0) || place.is_once() {
+            true => self.deletions(place),
             false => Vec::new(),
         };
         changes.extend(closes.then(|| (place.gate.clone(), Some(place.lease.0))));
         if !changes.is_empty() {
             self.commit(changes);
         }
-        let own = self.keys.get(&place.key).filter(|_| close_gate).cloned();
+        let own = self.keys.get(&place.key).filter(|_| close_gate && !place.is_once()).cloned();
         Answer::Released(Revision(self.revision), own)
     }
 
     pub(super) fn withdraw(&mut self, place: &Place, gate: Revision) -> Answer {
-        if self.gate(place) != gate && self.flaw != Flaw::WithdrawAtAnyGate {
+        if self.gate(place) != gate && self.flaw != Flaw::WithdrawAtAnyGate && !place.is_once() {
             return Answer::Passed(self.gate(place), self.keys.get(&place.key).cloned());
         }
         if !self.leases.contains(&place.lease.0) {
             return Answer::LeaseNotFound;
         }
-        let mut changes = self.deletion(&place.key);
+        let mut changes = self.deletions(place);
         changes.push((place.gate.clone(), Some(place.lease.0)));
         Answer::Withdrawn(self.commit(changes))
     }
@@ -185,4 +196,25 @@ impl Store {
             self.commit(gone);
         }
     }
+}
+
+/// The queues of the simulation.
+pub(super) const NAMES: [&str; 3] = ["jobs", "runs", "tasks"];
+
+pub(super) fn is_queued(key: &Bytes) -> bool {
+    let below = |name: &&str| key.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+    NAMES.iter().any(below)
+}
+
+/// The newest of each queue of a place, and whether a queue has more.
+fn below(place: &Place, queues: &[KeyValue], each: usize) -> Part {
+    let (mut all, mut more) = (Vec::new(), false);
+    for prefix in place.prefixes() {
+        let mut queue: Vec<_> = queues.iter().filter(|kv| kv.key.starts_with(prefix)).cloned().collect();
+        queue.sort_by_key(|kv| Reverse(kv.create_revision));
+        more |= queue.len() > each;
+        queue.truncate(each);
+        all.extend(queue);
+    }
+    (all, more)
 }
