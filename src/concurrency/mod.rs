@@ -13,10 +13,14 @@ mod session;
 mod shared;
 mod short;
 mod slot;
+mod stm;
 mod token;
+mod transaction;
 
 pub use guard::Guard;
 pub use mutex::Mutex;
 pub use session::{Session, SessionBuilder};
 pub use short::LockBuilder;
+pub use stm::{Committed, Isolation, Stm};
 pub use token::Token;
+pub use transaction::Transaction;

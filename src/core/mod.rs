@@ -15,6 +15,7 @@ pub mod lock;
 pub mod ping;
 pub mod pool;
 pub mod retry;
+pub mod stm;
 pub mod time;
 pub mod watch;
 

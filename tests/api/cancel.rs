@@ -3,6 +3,7 @@
 //! it, answers come late or never, and connections break.
 
 mod server;
+mod stm;
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;

@@ -12,6 +12,7 @@ mod list_watch;
 mod lock;
 mod lock_use;
 mod resume;
+mod stm;
 mod support;
 mod txn;
 mod watch;
