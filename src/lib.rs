@@ -66,6 +66,7 @@ pub use client::{
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
+pub use concurrency::{Barrier, Consumer, DoubleBarrier, Hold, Inside, Job, Latch, Queue};
 pub use concurrency::{Committed, Isolation, Stm, Transaction};
 pub use concurrency::{Guard, Mutex, Session, Token};
 #[cfg(feature = "tls")]

@@ -4,8 +4,17 @@
 
 mod attempt;
 mod backlog;
+mod barrier;
+mod definite;
+mod double_barrier;
+mod entry;
+mod following;
 mod guard;
+mod job;
+mod latch;
 mod mutex;
+mod queue;
+mod recipe;
 mod releaser;
 mod requests;
 mod seat;
@@ -17,8 +26,13 @@ mod stm;
 mod token;
 mod transaction;
 
+pub use barrier::{Barrier, Hold};
+pub use double_barrier::{DoubleBarrier, Inside};
 pub use guard::Guard;
+pub use job::Job;
+pub use latch::Latch;
 pub use mutex::Mutex;
+pub use queue::{Consumer, Queue};
 pub use session::{Session, SessionBuilder};
 pub use short::LockBuilder;
 pub use stm::{Committed, Isolation, Stm};

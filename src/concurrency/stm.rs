@@ -25,7 +25,6 @@ const OPS_MAX_DEFAULT: usize = 128;
 
 impl Client {
     /// Software transactions: see [`Stm`].
-    #[must_use]
     pub fn stm(&self) -> Stm<'_> {
         Stm {
             client: self,

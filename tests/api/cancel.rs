@@ -2,6 +2,7 @@
 //! are done: nothing of them is left, on the server or in this process. On top of
 //! it, answers come late or never, and connections break.
 
+mod recipes;
 mod server;
 mod stm;
 

@@ -3,14 +3,17 @@
 //! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
+mod barrier;
 mod cache;
 mod cancel;
 mod delivery;
+mod double_barrier;
 mod kv;
 mod lease;
 mod list_watch;
 mod lock;
 mod lock_use;
+mod queue;
 mod resume;
 mod stm;
 mod support;

@@ -127,14 +127,9 @@ impl Program {
             false => footprint.range(&keys).map(|kvs| format!("{kvs:?}")),
         };
         if known(&self.footprint).is_none() {
-            let at = at.unwrap_or(self.footprint.read_at());
-            let kvs = store.read(&keys, at);
-            let revision = if at == Revision::ZERO {
-                store.revision()
-            } else {
-                at
-            };
-            self.footprint.handle_read(keys.clone(), revision, kvs);
+            let asked = self.footprint.read_at();
+            let kvs = store.read(&keys, at.unwrap_or(asked));
+            assert!(self.footprint.handle_read(asked, keys.clone(), store.revision(), kvs));
         }
         // Its end is enough to tell one answer from another.
         let shown = known(&self.footprint).expect("it was read");
