@@ -19,9 +19,9 @@ const RECIPE: &str = "barrier";
 ///
 /// # Guarantees
 ///
-/// [`Barrier::wait`] ends only where, at one revision at or after its beginning, nobody held it; and at the
-/// first such revision that its watch tells of, however short it was. When [`Barrier::hold`] has returned, nobody
-/// whose wait begins from then on gets past until the hold ends.
+/// [`Barrier::wait`] ends only where, at one revision at or after its beginning, nobody held it; and at
+/// the first such revision that its watch tells of, however short it was. When [`Barrier::hold`] has
+/// returned, nobody whose wait begins from then on gets past until the hold ends.
 ///
 /// No clock plays a part in waiting. A holder that has lost its session learns of that
 /// by [`Hold::lost`], at the deadline that [`Session`] tells of and under its assumption.
@@ -80,8 +80,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// The server refuses it, or could not be reached in the client's time for a call. Once it waits, it goes
-    /// on through lost connections.
+    /// The server refuses it, or could not be reached in the client's time for a call. Once it waits,
+    /// it goes on through lost connections.
     ///
     /// # Cancel safety
     ///

@@ -24,8 +24,8 @@ pub(super) fn backoff() -> Backoff {
 /// Sends the transaction until it is answered, or the session has ended. A server that cannot be
 /// reached is no error until then.
 ///
-/// `loose` is true from then on where a copy of it may be carried out behind the answer, or without any: also where
-/// this future is dropped while one is under way.
+/// `loose` is true from then on where a copy of it may be carried out behind the answer, or without
+/// any: also where this future is dropped while one is under way.
 pub(super) async fn definite<'a>(
     session: &'a Session,
     loose: &mut bool,

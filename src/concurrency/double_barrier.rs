@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::definite::{definite, ended, failed, lost};
-use super::entry::{Entry, Sweep, mark};
+use super::entry::{Entry, mark};
 use super::following::Following;
 use super::recipe::prefix;
 use super::session::Session;
@@ -25,12 +25,14 @@ const PARTIES_MAX: u32 = 120;
 ///
 /// # Guarantees
 ///
-/// [`DoubleBarrier::enter`] ends for all of a round once, at one revision, so many were in that were alive to etcd: who
-/// died before that does not count. More may come along until then; who comes later waits for the round to be
-/// over. [`Inside::leave`] ends once nobody of the round is in any more; who dies inside, or loses its session, has left.
+/// [`DoubleBarrier::enter`] ends for all of a round once, at one revision, so many were in that were
+/// alive to etcd: who died before that does not count. More may come along until then; who comes later
+/// waits for the round to be over. [`Inside::leave`] ends once nobody of the round is in any more; who
+/// dies inside, or loses its session, has left.
 ///
-/// All have to name the same number of parties: the smallest one counts. It needs no clock beside the leases
-/// of the [`Session`]s. One that is lost is told by [`Inside::lost`], under the assumption that is told there.
+/// All have to name the same number of parties: the smallest one counts. It needs no clock beside the
+/// leases of the [`Session`]s. One that is lost is told by [`Inside::lost`], under the assumption that
+/// is told there.
 #[derive(Clone, Debug)]
 pub struct DoubleBarrier {
     session: Session,
@@ -39,8 +41,8 @@ pub struct DoubleBarrier {
 }
 
 impl Session {
-    /// The double barrier of this name, which has no `#`, for so many parties: 120 at most. Nothing is sent
-    /// until it is entered. Names nest.
+    /// The double barrier of this name, which has no `#`, for so many parties: 120 at most. Nothing is
+    /// sent until it is entered. Names nest.
     ///
     /// ```no_run
     /// # async fn example(session: tenure::Session) -> Result<(), tenure::Error> {
@@ -66,8 +68,8 @@ impl DoubleBarrier {
     ///
     /// # Errors
     ///
-    /// The session has ended, somebody deleted our key, or the server refuses it; or it could not be reached in
-    /// the client's time for a call when the waiting began.
+    /// The session has ended, somebody deleted our key, or the server refuses it; or it could not be
+    /// reached in the client's time for a call when the waiting began.
     ///
     /// # Cancel safety
     ///
@@ -84,16 +86,19 @@ impl DoubleBarrier {
             marker: format!("{prefix}ready").into(),
             own: format!("{prefix}in/{mark}").into(),
         };
-        let sweep = Sweep {
-            entrants: KeyRange::prefix(place.entrants.clone()),
-            key: place.marker.clone(),
-        };
+        let entrants = KeyRange::prefix(place.entrants.clone());
+        let (before, behind) = (place.own.clone(), [&place.own[..], &[0]].concat());
+        // Whoever is the last one takes the marker along.
+        let parting = Txn::new()
+            .when(empty(KeyRange::range(place.entrants.clone(), before)))
+            .when(empty(KeyRange::range(behind, entrants.range_end.clone())))
+            .then(Op::delete(place.marker.clone()));
         let mut passage = Passage {
-            entry: Entry::new(&self.session, &prefix, place.own.clone(), mark).sweep(sweep.clone()),
+            entry: Entry::new(&self.session, &prefix, place.own.clone(), mark).parting(parting),
             keys: KeyRange::range(place.entrants.clone(), format!("{prefix}ready\0")),
-            round: Round::new(place.clone(), usize::try_from(self.parties).unwrap_or(usize::MAX)),
-            marker: place.marker,
-            sweep,
+            entrants,
+            marker: place.marker.clone(),
+            round: Round::new(place, usize::try_from(self.parties).unwrap_or(usize::MAX)),
         };
         passage.run().await?;
         Ok(Inside { passage })
@@ -106,7 +111,8 @@ impl DoubleBarrier {
     }
 }
 
-/// One who is in: all others are too, or were. Dropping it leaves in the background, by a task of its own, and waits for nobody.
+/// One who is in: all others are too, or were. Dropping it leaves in the background, by a task of its
+/// own, and waits for nobody.
 #[must_use = "who drops it has left"]
 #[derive(Debug)]
 pub struct Inside {
@@ -133,8 +139,9 @@ impl Inside {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: our key was gone before, so that the others may not have waited for us. The
-    /// session has ended, or the server refuses it; or it could not be reached in the client's time for a call.
+    /// `FailedPrecondition`: our key was gone before, so that the others may not have waited for us.
+    /// The session has ended, or the server refuses it; or it could not be reached in the client's time
+    /// for a call.
     ///
     /// # Cancel safety
     ///
@@ -158,8 +165,8 @@ struct Passage {
     entry: Entry,
     /// The entrants and the marker.
     keys: KeyRange,
+    entrants: KeyRange,
     marker: Bytes,
-    sweep: Sweep,
     round: Round,
 }
 
@@ -183,7 +190,7 @@ impl Passage {
                     definite(&session, &mut false, || self.complete(client, &entrants)).await?;
                 }
                 Some(Action::Sweep) => {
-                    definite(&session, &mut false, || self.sweep.txn(client)).await?;
+                    definite(&session, &mut false, || self.sweep(client)).await?;
                 }
                 Some(Action::Entered | Action::Left) => return Ok(()),
                 Some(Action::Lost) => {
@@ -203,10 +210,20 @@ impl Passage {
         });
         txn.then(Op::put(self.marker.clone(), Bytes::new()))
     }
+
+    /// Its copies do no harm: a marker without entrants is of a round that is over.
+    fn sweep<'a>(&self, client: &'a Client) -> Txn<&'a Client> {
+        let txn = client.txn().control().when(empty(self.entrants.clone()));
+        txn.then(Op::delete(self.marker.clone()))
+    }
 }
 
 fn absent(key: &Bytes) -> Compare {
-    Compare::create_revision(key.clone()).equal(Revision::ZERO)
+    empty(KeyRange::key(key.clone()))
+}
+
+fn empty(keys: KeyRange) -> Compare {
+    Compare::create_revision(keys).equal(Revision::ZERO)
 }
 
 async fn unless_ended<T>(

@@ -1,10 +1,10 @@
 //! A key that stands for one who takes part: put with a session's lease, and taken back whatever
 //! happens. Who is in, and what follows from it, is for the recipe to say.
 //!
-//! Its value is a mark that is used once, so that an answer which was lost does no harm: the entry is sent
-//! again, and a key that has the mark is ours. A copy may still be under way when the key is taken
-//! back. Then a void key is put with it, which every copy has to find absent; it goes with the lease, behind
-//! which no copy can put anything.
+//! Its value is a mark that is used once, so that an answer which was lost does no harm: the entry is
+//! sent again, and a key that has the mark is ours. A copy may still be under way when the key is taken
+//! back. Then a void key is put with it, which every copy has to find absent; it goes with the lease,
+//! behind which no copy can put anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 
 use super::definite::{backoff, definite, range};
 use super::session::Session;
-use crate::client::{Client, Compare, Op, Txn};
+use crate::client::{Compare, Op};
 use crate::error::Error;
 use crate::net::clock;
 use crate::net::race::{Either, race};
-use crate::types::{KeyRange, Revision};
+use crate::types::Revision;
 
 /// See the head of this file. Dropped while it may be in, it leaves in the background.
 #[derive(Debug)]
@@ -33,29 +33,11 @@ struct Stay {
     key: Bytes,
     mark: Bytes,
     void: Bytes,
-    sweep: Option<Sweep>,
+    /// What is done in the transaction that takes the key back.
+    parting: Option<Op>,
     created: Option<Revision>,
     /// A copy of the entry may be carried out yet.
     loose: bool,
-}
-
-/// What whoever leaves deletes, if nobody is left. It has to be safe at any time.
-#[derive(Clone, Debug)]
-pub(super) struct Sweep {
-    /// Nobody is left where this range is empty.
-    pub(super) entrants: KeyRange,
-    /// The key that is deleted then.
-    pub(super) key: Bytes,
-}
-
-impl Sweep {
-    pub(super) fn txn<'a>(&self, client: &'a Client) -> Txn<&'a Client> {
-        client
-            .txn()
-            .control()
-            .when(Compare::create_revision(self.entrants.clone()).equal(Revision::ZERO))
-            .then(Op::delete(self.key.clone()))
-    }
 }
 
 /// A word that nobody has used or will use: the lease is this session's alone, and the number this
@@ -79,7 +61,7 @@ impl Entry {
                 key,
                 void: format!("{prefix}void/{mark}").into(),
                 mark: mark.into(),
-                sweep: None,
+                parting: None,
                 created: None,
                 loose: false,
             },
@@ -87,8 +69,9 @@ impl Entry {
         }
     }
 
-    pub(super) fn sweep(mut self, sweep: Sweep) -> Entry {
-        self.stay.sweep = Some(sweep);
+    /// What is to be done in the transaction that takes the key back, where the key is there.
+    pub(super) fn parting(mut self, op: impl Into<Op>) -> Entry {
+        self.stay.parting = Some(op.into());
         self
     }
 
@@ -105,8 +88,8 @@ impl Entry {
         self.stay.is_ours()
     }
 
-    /// Puts the key if there is none and `conditions` hold: when it was created. `None` where not; it may be
-    /// tried again.
+    /// Puts the key if there is none and `conditions` hold: when it was created. `None` where not; it
+    /// may be tried again.
     ///
     /// Cancel safe: dropped, it leaves the rest to the drop of the entry.
     pub(super) async fn enter(&mut self, conditions: &[Compare]) -> Result<Option<Revision>, Error> {
@@ -164,15 +147,13 @@ impl Stay {
         let mut copied = false;
         let left = definite(session, &mut copied, || {
             let txn = client.txn().control().when(self.is_ours()).then(Op::delete(self.key.clone()));
+            let txn = self.parting.iter().fold(txn, |txn, parting| txn.then(parting.clone()));
             match self.loose {
                 true => txn.then(void()).or_else(void()),
                 false => txn,
             }
         });
         let left = left.await?.succeeded;
-        if let Some(sweep) = &self.sweep {
-            definite(session, &mut false, || sweep.txn(client)).await?;
-        }
         (self.created, self.loose) = (None, false);
         // A copy whose answer was lost may have deleted it.
         Ok(left || copied)

@@ -31,8 +31,8 @@ impl Following {
         &self.view
     }
 
-    /// Waits until the view has gone on to the next revision that changes something; or further, where that is
-    /// compacted away.
+    /// Waits until the view has gone on to the next revision that changes something; or further, where
+    /// that is compacted away.
     ///
     /// Cancel safe: dropped, it has taken nothing.
     pub(super) async fn next(&mut self) -> Result<(), Error> {

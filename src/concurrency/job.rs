@@ -11,7 +11,8 @@ use crate::core::queue::Item;
 use crate::error::Error;
 use crate::types::Revision;
 
-/// An item that was taken out of a [`Queue`](super::Queue), and that nobody else gets for as long as this and the session live.
+/// An item that was taken out of a [`Queue`](super::Queue), and that nobody else gets for as long as
+/// this and the session live.
 ///
 /// Dropping it gives it back in the background, by a task of its own.
 #[must_use = "an item is given back when its job is dropped"]
@@ -70,8 +71,9 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: it was not ours any more, and somebody else does it or will. The session has ended, or
-    /// the server refuses it. A server that cannot be reached is not an error until the session's deadline.
+    /// `FailedPrecondition`: it was not ours any more, and somebody else does it or will. The session
+    /// has ended, or the server refuses it. A server that cannot be reached is not an error until the
+    /// session's deadline.
     ///
     /// # Cancel safety
     ///

@@ -22,9 +22,9 @@ const RECIPE: &str = "latch";
 ///
 /// # Guarantees
 ///
-/// It is open at the revision at which the last of its count-downs was put, and from then on. A count-down
-/// counts once, however often its request is sent or carried out; with an id of the caller's, also across restarts. It
-/// needs no clock.
+/// It is open at the revision at which the last of its count-downs was put, and from then on. A
+/// count-down counts once, however often its request is sent or carried out; with an id of the
+/// caller's, also across restarts. It needs no clock.
 ///
 /// A latch of another count than the one that is there is refused. One that is deleted is to be used no
 /// more: a late copy of its first use can make it anew, with nothing counted.
@@ -43,7 +43,8 @@ struct Place {
 }
 
 impl Client {
-    /// The latch of this name, which has no `#`, to be counted down so many times. Nothing is sent until it is used. Names nest.
+    /// The latch of this name, which has no `#`, to be counted down so many times. Nothing is sent
+    /// until it is used. Names nest.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
@@ -81,8 +82,8 @@ impl Latch {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: there is a latch of this name with another count, or it was deleted meanwhile. The
-    /// server refuses it, or could not be reached in time: it may be repeated.
+    /// `FailedPrecondition`: there is a latch of this name with another count, or it was deleted
+    /// meanwhile. The server refuses it, or could not be reached in time: it may be repeated.
     ///
     /// # Cancel safety
     ///

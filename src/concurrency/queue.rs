@@ -1,5 +1,5 @@
-//! A queue of work: what is put into it once is done at least once. The order, and what is free, is decided by
-//! `core::queue`.
+//! A queue of work: what is put into it once is done at least once. The order, and what is free, is
+//! decided by `core::queue`.
 
 use std::sync::Arc;
 
@@ -23,21 +23,22 @@ const RECIPE: &str = "queue";
 /// In the middle, so that there is room on both sides.
 const PRIORITY_DEFAULT: u16 = 0x8000;
 
-/// A queue of items that wait in etcd until somebody has done them, in the order of their priorities and then of their
-/// arrival. A cheap clone: those who put.
+/// A queue of items that wait in etcd until somebody has done them, in the order of their priorities
+/// and then of their arrival. A cheap clone: those who put.
 ///
 /// # Guarantees
 ///
-/// *Put exactly once*: where [`Queue::put`] returns, the item is in the queue once, whatever was lost on the way.
-/// Where it fails or is dropped, it is there once or not at all.
+/// *Put exactly once*: where [`Queue::put`] returns, the item is in the queue once, whatever was lost
+/// on the way. Where it fails or is dropped, it is there once or not at all.
 ///
-/// *Done at least once, by one at a time*: an item is given to one consumer, and to the next only when that one gave it back or its session
-/// has ended. It keeps its place. What is [done](Job::done) is never given out again. Who loses the session while it works
-/// is told at the deadline, under the clock assumption of [`Session`]; a consumer that is paused cannot be stopped, so
-/// that two may work on an item then, and what they write into etcd is kept apart by [`Job::fence`].
+/// *Done at least once, by one at a time*: an item is given to one consumer, and to the next only when
+/// that one gave it back or its session has ended. It keeps its place. What is [done](Job::done) is
+/// never given out again. Who loses the session while it works is told at the deadline, under the clock
+/// assumption of [`Session`]; a consumer that is paused cannot be stopped, so that two may work on an
+/// item then, and what they write into etcd is kept apart by [`Job::fence`].
 ///
-/// *In order*: whoever takes gets, of what is free, the least priority and in it the oldest item. Items that
-/// were given back are taken behind younger ones that others have taken meanwhile.
+/// *In order*: whoever takes gets, of what is free, the least priority and in it the oldest item. Items
+/// that were given back are taken behind younger ones that others have taken meanwhile.
 ///
 /// A consumer knows the keys of all items, and is told of each change: it is for thousands of items at
 /// a time, not for millions.
@@ -59,8 +60,8 @@ struct Producer {
 impl Session {
     /// The queue of this name, which has no `#`. Nothing is sent until it is used. Names nest.
     ///
-    /// Who puts often keeps it, or a clone of it: each one that is made here has a key of its own in etcd until the
-    /// session ends.
+    /// Who puts often keeps it, or a clone of it: each one that is made here has a key of its own in
+    /// etcd until the session ends.
     ///
     /// ```no_run
     /// # async fn example(session: tenure::Session) -> Result<(), tenure::Error> {
@@ -99,7 +100,8 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have put the item, or may yet do so until the next put through this queue: once at most.
+    /// Dropped, it may have put the item, or may yet do so until the next put through this queue: once
+    /// at most.
     pub async fn put(&self, value: impl Into<Bytes>) -> Result<Revision, Error> {
         self.put_with_priority(PRIORITY_DEFAULT, value).await
     }
@@ -179,8 +181,8 @@ impl Queue {
     }
 }
 
-/// One who takes items out of a [`Queue`], one after the other or several at a time. From its first take on it
-/// follows the queue, until it is dropped.
+/// One who takes items out of a [`Queue`], one after the other or several at a time. From its first
+/// take on it follows the queue, until it is dropped.
 #[derive(Debug)]
 pub struct Consumer {
     session: Session,
@@ -195,12 +197,13 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// The session has ended, or the server refuses it; or it could not be reached in the client's time for a call when the
-    /// waiting began.
+    /// The session has ended, or the server refuses it; or it could not be reached in the client's time
+    /// for a call when the waiting began.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, it has taken nothing: what it may have claimed is given back in the background.
+    /// Dropped at any point, it has taken nothing: what it may have claimed is given back in the
+    /// background.
     pub async fn take(&mut self) -> Result<Job, Error> {
         let session = self.session.clone();
         match race(session.ended(), self.take_next()).await {

@@ -1,5 +1,5 @@
-//! Where the keys of a recipe lie: below `<name>#<recipe>/`. A name has no `#`, so that no recipe's keys are among
-//! those of another, of a name below, or in the queue of a lock.
+//! Where the keys of a recipe lie: below `<name>#<recipe>/`. A name has no `#`, so that no recipe's
+//! keys are among those of another, of a name below, or in the queue of a lock.
 
 use crate::error::Error;
 

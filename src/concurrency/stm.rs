@@ -61,13 +61,14 @@ impl Client {
 /// # Guarantees
 ///
 /// Those of its [`Isolation`]. At the serializable levels, which begin with the default, whatever is
-/// committed could have run alone at the moment of its commit, its ranges included: no key that came, went or changed
-/// meanwhile is overlooked. One that writes nothing took place at the revision of its first
-/// read and sends no commit. They need no clock and no lease.
+/// committed could have run alone at the moment of its commit, its ranges included: no key that came,
+/// went or changed meanwhile is overlooked. One that writes nothing took place at the revision of its
+/// first read and sends no commit. They need no clock and no lease.
 ///
-/// The closure may be run any number of times, and only what it asks of the [`Transaction`] is
-/// undone when it is run again. What it returns counts only once it is committed: at the two lower levels it may have seen parts of
-/// different moments. What it fails with ends the transaction at once, and nothing is written.
+/// The closure may be run any number of times, and only what it asks of the [`Transaction`] is undone
+/// when it is run again. What it returns counts only once it is committed: at the two lower levels it
+/// may have seen parts of different moments. What it fails with ends the transaction at once, and
+/// nothing is written.
 ///
 /// Somebody's commit always goes through, but not always this one: transactions that are long and want
 /// what everybody wants should be bounded by [`Stm::attempts`] or [`Stm::timeout`], or take a lock.
@@ -108,8 +109,8 @@ impl Stm<'_> {
         self
     }
 
-    /// The closure is run so many times at most, and then it ends in [`Code::Aborted`](crate::Code::Aborted).
-    /// Default: no bound.
+    /// The closure is run so many times at most, and then it ends in
+    /// [`Code::Aborted`](crate::Code::Aborted). Default: no bound.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts_max = attempts.max(1);
         self
@@ -129,16 +130,16 @@ impl Stm<'_> {
         self
     }
 
-    /// Says that doing it twice is as good as doing it once: where it is not known
-    /// whether the commit was carried out, the closure is run again instead of asking the caller. A first commit
-    /// may then be carried out as well, at the lowest level even after the second.
+    /// Says that doing it twice is as good as doing it once: where it is not known whether the commit
+    /// was carried out, the closure is run again instead of asking the caller. A first commit may then
+    /// be carried out as well, at the lowest level even after the second.
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
     }
 
-    /// Runs the closure until what it wrote is committed. It may be an `async |t| ..` as long as it neither
-    /// owns nor changes what it captures; otherwise it is a `|t| async move { .. }`.
+    /// Runs the closure until what it wrote is committed. It may be an `async |t| ..` as long as it
+    /// neither owns nor changes what it captures; otherwise it is a `|t| async move { .. }`.
     ///
     /// # Errors
     ///

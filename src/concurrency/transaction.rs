@@ -10,8 +10,8 @@ use crate::core::stm::{Condition, Footprint, Isolation, Write};
 use crate::error::{Error, EtcdError};
 use crate::types::{KeyRange, LeaseId, Revision};
 
-/// What a closure that is run by [`Stm::run`](super::Stm::run) reads and writes with. Reads go to the server
-/// once and are remembered; writes stay here until the commit, and later reads see them.
+/// What a closure that is run by [`Stm::run`](super::Stm::run) reads and writes with. Reads go to the
+/// server once and are remembered; writes stay here until the commit, and later reads see them.
 ///
 /// Reads may be awaited together: they cost one round trip then, but for the first one.
 #[derive(Debug)]

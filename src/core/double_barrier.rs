@@ -1,5 +1,5 @@
-//! One process in one round of a double barrier: when to enter, when to say that all are in, when all have
-//! left, and what to clear up. It looks at views of the barrier's keys and sends nothing.
+//! One process in one round of a double barrier: when to enter, when to say that all are in, when all
+//! have left, and what to clear up. It looks at views of the barrier's keys and sends nothing.
 //!
 //! ```text
 //!             no marker: Enter              N are in, no marker: Complete
@@ -54,8 +54,8 @@ enum Phase {
 pub enum Action {
     /// Put the own key, if there is no marker.
     Enter,
-    /// Put the marker, if there is none and these are still in: the own key and the oldest others, each with
-    /// its create_revision.
+    /// Put the marker, if there is none and these are still in: the own key and the oldest others, each
+    /// with its create_revision.
     Complete(Vec<(Bytes, Revision)>),
     /// Delete the marker, if nobody is in.
     Sweep,

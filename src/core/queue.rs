@@ -1,5 +1,5 @@
-//! Which item of a queue is the next one to take, and how their keys are written. It looks at views of the
-//! queue's keys and sends nothing.
+//! Which item of a queue is the next one to take, and how their keys are written. It looks at views of
+//! the queue's keys and sends nothing.
 //!
 //! ```text
 //!   <prefix>item/<priority, 4 hex digits>/<id>     no lease: it stays until it is done

@@ -397,7 +397,10 @@ mod tests {
         assert_eq!(conditions(Isolation::ReadCommitted), []);
         assert_eq!(conditions(Isolation::RepeatableReads), keys);
         assert_eq!(conditions(Isolation::Serializable)[..2], keys);
-        assert_eq!(conditions(Isolation::Serializable)[2..], [range.clone()]);
+        assert_eq!(
+            conditions(Isolation::Serializable)[2..],
+            *std::slice::from_ref(&range)
+        );
         assert_eq!(conditions(Isolation::SerializableSnapshot)[2..], [range, blind]);
     }
 

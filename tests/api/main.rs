@@ -9,6 +9,7 @@ mod cancel;
 mod delivery;
 mod double_barrier;
 mod kv;
+mod late_copies;
 mod lease;
 mod list_watch;
 mod lock;

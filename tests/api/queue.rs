@@ -57,7 +57,7 @@ fn items_are_taken_by_priority_and_then_in_the_order_they_came() {
 #[test]
 fn many_put_and_many_take_and_each_item_is_done_once() {
     const PRODUCERS: usize = 3;
-    const ITEMS: usize = 20;
+    const ITEMS: usize = 8;
     run(async {
         let mut tasks = Vec::new();
         for producer in 0..PRODUCERS {
