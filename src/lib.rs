@@ -67,8 +67,9 @@ pub use client::{
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
-    Election, Guard, Held, Leader, Leadership, MultiGuard, MultiLock, Mutex, Observe, Permits, ReadGuard,
-    RwLock, Semaphore, Session, Token, WriteGuard,
+    Barrier, Committed, Consumer, DoubleBarrier, Election, Guard, Held, Hold, Inside, Isolation, Job, Latch,
+    Leader, Leadership, MultiGuard, MultiLock, Mutex, Observe, Permits, Queue, ReadGuard, RwLock, Semaphore,
+    Session, Stm, Token, Transaction, WriteGuard,
 };
 #[cfg(feature = "tls")]
 pub use config::Tls;

@@ -8,6 +8,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod double_barrier;
 pub mod election;
 pub mod jitter;
 pub mod lease;
@@ -15,8 +16,11 @@ pub mod list_watch;
 pub mod lock;
 pub mod ping;
 pub mod pool;
+pub mod queue;
 pub mod retry;
+pub mod stm;
 pub mod time;
+pub mod view;
 pub mod watch;
 
 mod slot_heap;

@@ -3,7 +3,9 @@
 //! it, answers come late or never, and connections break.
 
 mod claims;
+mod recipes;
 mod server;
+mod stm;
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;

@@ -3,19 +3,24 @@
 //! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
+mod barrier;
 mod cache;
 mod cancel;
 mod delivery;
+mod double_barrier;
 mod election;
 mod kv;
+mod late_copies;
 mod lease;
 mod list_watch;
 mod lock;
 mod lock_use;
 mod multi;
+mod queue;
 mod resume;
 mod rwlock;
 mod semaphore;
+mod stm;
 mod support;
 mod txn;
 mod watch;

@@ -1,0 +1,39 @@
+//! Waits until three workers have done their parts, whoever they were: the count is in etcd, and what is
+//! counted stays counted.
+//!
+//! Runs on the etcd of `ETCD_ENDPOINTS` (comma-separated), or on one in memory in
+//! this process.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tenure::Client;
+use tenure_testserver::Server;
+
+const SHARDS: [&str; 3] = ["shard-1", "shard-2", "shard-3"];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let embedded = Server::start().await?;
+    let endpoints = std::env::var("ETCD_ENDPOINTS").unwrap_or(embedded.endpoint().to_owned());
+    let client = Client::connect(endpoints.split(',')).await?;
+    let imported = client.latch("import/shards", 3);
+
+    for shard in SHARDS {
+        let imported = imported.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Counted once, though it is said twice: a worker that is started again may repeat it.
+            imported.count_down_as(shard).await?;
+            imported.count_down_as(shard).await?;
+            println!("{shard} is done, {} to go", imported.remaining().await?);
+            Ok::<(), tenure::Error>(())
+        });
+    }
+
+    println!("waiting for {} shards", imported.remaining().await?);
+    imported.wait().await?;
+    println!("all are imported");
+    imported.delete().await?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Copies of requests that are carried out when all is over long since: their answers were lost, they
+//! were sent again, and what they were for has come and gone. On the server in memory, which has late
+//! copies on demand.
+
+use std::time::Duration;
+
+use tenure::{Client, Config, Session};
+use tenure_testserver::{Fault, Late, Server};
+
+use crate::barrier::keys;
+use crate::lock::TTL;
+use crate::support::{patiently, run};
+
+const TXN: &str = "/etcdserverpb.KV/Txn";
+
+/// By then all that a test does is done, or else the copy is less late: that shows less.
+const LATE: Duration = Duration::from_millis(700);
+
+/// A server and a client that gives a call up soon.
+async fn stage() -> (Server, Client, Session) {
+    let server = Server::start().await.unwrap();
+    let config = Config::new().call_timeout(Duration::from_millis(100));
+    let client = Client::connect_with([server.endpoint()], config).await.unwrap();
+    let session = client.session().ttl(TTL).await.unwrap();
+    (server, client, session)
+}
+
+/// Loses the answer to the transaction behind so many, and carries it out again later.
+fn repeat(server: &Server, behind: usize) {
+    for _ in 0..behind {
+        server.faults().on_request(TXN, Fault::Delay(Late::By(Duration::ZERO)));
+        server.faults().on_answer(TXN, Fault::Delay(Late::By(Duration::ZERO)));
+    }
+    server.faults().on_request(TXN, Fault::Again(Late::By(LATE)));
+    server.faults().on_answer(TXN, Fault::Drop);
+}
+
+/// What there is below `prefix` once the copy has come.
+async fn left(client: &Client, prefix: &str) -> i64 {
+    tokio::time::sleep(LATE + LATE / 2).await;
+    keys(client, prefix).await
+}
+
+#[test]
+fn a_hold_that_was_released_does_not_come_back() {
+    run(async {
+        let (server, client, session) = stage().await;
+        repeat(&server, 0);
+        let hold = patiently("the hold", client.barrier("late").hold(&session)).await.unwrap();
+        hold.release().await.unwrap();
+        assert_eq!(left(&client, "late#barrier/hold/").await, 0);
+    });
+}
+
+#[test]
+fn an_item_that_is_done_does_not_come_back() {
+    run(async {
+        let (server, client, session) = stage().await;
+        let queue = session.queue("late");
+        repeat(&server, 0);
+        patiently("the put", queue.put("item")).await.unwrap();
+        assert_eq!(queue.count().await.unwrap(), 1);
+        let job = queue.consumer().take().await.unwrap();
+        job.done().await.unwrap();
+        assert_eq!(left(&client, "late#queue/item/").await, 0);
+    });
+}
+
+#[test]
+fn a_claim_does_not_come_back_whether_its_item_is_done_or_given_back() {
+    run(async {
+        let (server, client, session) = stage().await;
+        let queue = session.queue("late");
+        queue.put("item").await.unwrap();
+        repeat(&server, 0);
+        let job = patiently("the claim", queue.consumer().take()).await.unwrap();
+        job.give_back().await.unwrap();
+        assert_eq!(left(&client, "late#queue/claim/").await, 0);
+        repeat(&server, 0);
+        let job = patiently("the claim", queue.consumer().take()).await.unwrap();
+        job.done().await.unwrap();
+        assert_eq!(left(&client, "late#queue/claim/").await, 0);
+    });
+}
+
+#[test]
+fn a_round_that_is_over_leaves_no_marker_to_the_next() {
+    run(async {
+        let (server, client, session) = stage().await;
+        // Behind the entry comes the marker.
+        repeat(&server, 1);
+        let barrier = session.double_barrier("late", 1);
+        let inside = patiently("the round", barrier.enter()).await.unwrap();
+        inside.leave().await.unwrap();
+        assert_eq!(left(&client, "late#double-barrier/ready").await, 0);
+    });
+}
+
+#[test]
+fn a_count_of_a_latch_that_is_deleted_leaves_nothing() {
+    run(async {
+        let (server, client, _session) = stage().await;
+        let latch = client.latch("late", 2);
+        repeat(&server, 1);
+        let mut counted = latch.count_down_as("one").await;
+        while counted.is_err() {
+            counted = latch.count_down_as("one").await;
+        }
+        assert_eq!(latch.remaining().await.unwrap(), 1);
+        latch.delete().await.unwrap();
+        assert_eq!(left(&client, "late#latch/").await, 0);
+    });
+}
