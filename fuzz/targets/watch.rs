@@ -135,6 +135,7 @@ impl Driver {
                     resume,
                     catch_up,
                     reconnect_notify: notify,
+                    ..Create::default()
                 };
                 self.readers.insert(self.keys, Revision(0));
                 watches.handle_create(WatchKey(self.keys), create, self.keys);

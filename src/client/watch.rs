@@ -179,6 +179,13 @@ impl CreateWatch<'_> {
         self
     }
 
+    /// It counts in the revisions of this cluster and ends at any other; 0 is whichever it
+    /// comes to first.
+    pub(super) fn of_cluster(mut self, cluster_id: u64) -> Self {
+        self.create.cluster_id = cluster_id;
+        self
+    }
+
     /// The time that the creation may take, instead of the client's timeout for a call.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

@@ -166,7 +166,6 @@ impl<R: Clone> Watches<R> {
             reader,
             create,
             created: false,
-            cluster_id: 0,
             behind: false,
             state: State::Queued,
             refusals: None,

@@ -18,6 +18,7 @@ impl Script {
             resume,
             catch_up: true,
             reconnect_notify: true,
+            ..Create::default()
         };
         script.watches.handle_create(WatchKey(1), create, 1);
         script.requests();

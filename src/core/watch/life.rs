@@ -14,6 +14,8 @@ use super::retries::Refusals;
 pub struct Create {
     /// The request, without an id.
     pub request: WatchCreateRequest,
+    /// Whose revisions it counts in; 0 where no server has said so.
+    pub cluster_id: u64,
     /// How many bytes of one revision may be held back.
     pub buffer_bytes: usize,
     /// Whether the watch goes on over the next stream when one is gone.
@@ -32,8 +34,6 @@ pub(super) struct Watch<R> {
     pub(super) create: Create,
     /// Its reader knows of it.
     pub(super) created: bool,
-    /// Whose revisions it counts in; 0 where no server has said so.
-    pub(super) cluster_id: u64,
     /// It was given up for its reader's sake, and is not live again yet.
     pub(super) behind: bool,
     pub(super) state: State,
@@ -63,11 +63,11 @@ impl<R> Watch<R> {
     /// Its end, where the server is of another cluster than the one that it began in: there
     /// its revisions mean something else.
     pub(super) fn meet(&mut self, cluster_id: u64) -> Option<WatchEnd> {
-        if self.cluster_id == 0 {
-            self.cluster_id = cluster_id;
+        if self.create.cluster_id == 0 {
+            self.create.cluster_id = cluster_id;
         }
-        (cluster_id != 0 && cluster_id != self.cluster_id).then_some(WatchEnd::OtherCluster {
-            expected: self.cluster_id,
+        (cluster_id != 0 && cluster_id != self.create.cluster_id).then_some(WatchEnd::OtherCluster {
+            expected: self.create.cluster_id,
             found: cluster_id,
         })
     }
