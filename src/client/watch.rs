@@ -133,7 +133,8 @@ impl CreateWatch<'_> {
     ///
     /// Default: no. The server then sends up to 1,000 revisions in one message; where that is
     /// more than [this side takes](crate::Config::response_bytes_max), the watch goes on from there in
-    /// pieces by itself, if it [resumes](CreateWatch::resume). A server that cuts (etcd 3.4 to
+    /// pieces by itself, if it [resumes](CreateWatch::resume). So does one that
+    /// [catches up](CreateWatch::catch_up) with large events. A server that cuts (etcd 3.4 to
     /// 3.7) measures the piece anew for each event in it, which takes it minutes where
     /// thousands of revisions of many small events are replayed.
     pub fn fragment(mut self, fragment: bool) -> Self {
@@ -144,7 +145,9 @@ impl CreateWatch<'_> {
     /// How many bytes of events may wait for the reader: keys, values, some 200 for each
     /// event, and as many for each batch; up to a quarter more are held by the first of them,
     /// which share the buffers they were received in. When there are more the watch
-    /// [catches up](CreateWatch::catch_up), or else ends in [`WatchEnd::Lagged`].
+    /// [catches up](CreateWatch::catch_up), or else ends in [`WatchEnd::Lagged`]. Where none
+    /// waits one batch is taken whatever its size, which is that of a message at most: of a replay
+    /// of many large events it is smaller in [pieces](CreateWatch::fragment).
     /// It is also the bound on one revision's events that the server sends in
     /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {

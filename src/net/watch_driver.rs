@@ -30,7 +30,7 @@ use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
 use super::watch_mailbox::Mailbox;
 use crate::core::time::Instant;
-use crate::core::watch::{Action, Batch, Create, Full, WatchEnd, WatchKey, Watches};
+use crate::core::watch::{Action, Batch, Create, WatchEnd, WatchKey, Watches};
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{WatchRequest, WatchResponse};
 use crate::types::Revision;
@@ -360,8 +360,8 @@ impl WatchDriver {
                         state.behind |= pushed.is_err();
                         pushed
                     });
-                    if let Err(Full) = pushed {
-                        self.watches.handle_refused(key);
+                    if let Err(full) = pushed {
+                        self.watches.handle_refused(key, full);
                     }
                 }
                 Action::End { reader, end } => reader.finish(end),

@@ -7,6 +7,7 @@ use crate::types::{Revision, WatchId};
 
 use super::cursor::Cursor;
 use super::end::WatchEnd;
+use super::queue::Full;
 use super::retries::Refusals;
 
 /// What a reader asks for.
@@ -99,8 +100,11 @@ impl<R> Watch<R> {
         self.state = state;
     }
 
-    /// Leaves the stream, to go on before the batch that was refused.
-    pub(super) fn fall_behind(&mut self, before: Revision) {
+    /// Leaves the stream, to go on before the batch that was refused. Large events come in
+    /// pieces then: else a thousand revisions of them would be one message, whatever room
+    /// the reader has.
+    pub(super) fn fall_behind(&mut self, before: Revision, full: Full) {
+        self.create.request.fragment |= full.is_large;
         self.start_at(before);
         self.behind = true;
         self.state = State::Behind;
