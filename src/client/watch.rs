@@ -251,7 +251,7 @@ impl Future for CreatingWatch {
         if let Poll::Ready(created) = reader.poll_created(cx) {
             return Poll::Ready(created.map(|created| Watch { reader, created }));
         }
-        if this.timer.poll(cx).is_ready() {
+        if reader.runtime().within(|| this.timer.poll(cx)).is_ready() {
             return Poll::Ready(Err(reader.too_late()));
         }
         *this.state = State::Waiting(reader);

@@ -25,6 +25,7 @@ use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::race::{Either, race};
 use super::route::Route;
+use super::runtime::Runtime;
 use super::stream::{Duplex, Receiver, Sender};
 use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
@@ -115,6 +116,11 @@ impl WatchReader {
             self.stream.inbox.push(Command::Drained(self.key));
         }
         polled
+    }
+
+    /// Where the task runs.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.stream.channel.runtime()
     }
 
     /// How many times the watch was created again after it was lost.
