@@ -270,7 +270,7 @@ impl Config {
     ///
     /// The futures of calls still run where they are polled, and tokio need not be there:
     /// a client with a thread of its own is made and used on any executor. Only
-    /// locks and the creation of watches need a tokio runtime with time enabled. Where
+    /// locks need a tokio runtime with time enabled. Where
     /// a caller's own byte stream is handed in, [`Client::over`](crate::Client::over), what
     /// that is registered with has to go on.
     pub fn own_thread(mut self, own: bool) -> Config {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tenure::{Client, Config, LeaseEnd, LeaseId};
+use tenure::{Client, Config, KeyRange, LeaseEnd, LeaseId, Update};
 use tenure_testserver::Server;
 use tokio::runtime::{Builder, Runtime};
 
@@ -123,6 +123,27 @@ fn a_client_made_without_any_runtime_calls_and_keeps_leases() {
     assert_eq!(block_on(adopted.ended()), LeaseEnd::Revoked);
     let error = block_on(client.put("own/b", "x").timeout(Duration::ZERO).into_future());
     assert!(error.unwrap_err().is_timeout());
+}
+
+#[test]
+fn without_any_runtime_a_range_is_watched_listed_and_cached() {
+    let _alone = alone();
+    let client = block_on(connect(true));
+    let mut watch = block_on(client.watch("bare/a").into_future()).unwrap();
+    let mut lists = client.list_watch("bare/a");
+    let first = block_on(lists.next()).unwrap();
+    assert!(matches!(first, Update::Synced { .. }), "{first:?}");
+    let cache = client.list_watch(KeyRange::prefix("bare/")).into_cache();
+    block_on(cache.synced()).unwrap();
+    let written = block_on(client.put("bare/a", "x").into_future()).unwrap().revision();
+    assert_eq!(block_on(watch.next()).unwrap().events.len(), 1);
+    let changed = block_on(lists.next()).unwrap();
+    assert!(matches!(changed, Update::Changed(_)), "{changed:?}");
+    // Nothing of the range says so: the server is asked, after a while.
+    let elsewhere = block_on(client.put("elsewhere", "x").into_future()).unwrap().revision();
+    assert!(elsewhere > written);
+    block_on(cache.wait_for(elsewhere)).unwrap();
+    assert_eq!(cache.get("bare/a").unwrap().value, "x");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use tenure::core::time::Instant;
-use tenure::core::watch::{Action, Create, WatchKey, Watches};
+use tenure::core::watch::{Action, Create, Full, WatchKey, Watches};
 use tenure::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use tenure::pb::mvccpb::{Event, KeyValue};
 use tenure::{Error, Revision};
@@ -135,6 +135,7 @@ impl Driver {
                     resume,
                     catch_up,
                     reconnect_notify: notify,
+                    ..Create::default()
                 };
                 self.readers.insert(self.keys, Revision(0));
                 watches.handle_create(WatchKey(self.keys), create, self.keys);
@@ -170,7 +171,7 @@ impl Driver {
             match action {
                 Action::Deliver { key, reader, batch } => {
                     if std::mem::take(&mut self.refuses) {
-                        watches.handle_refused(key);
+                        watches.handle_refused(key, Full::default());
                         continue;
                     }
                     let seen = self.readers.get_mut(&reader).expect("a watch that has not ended");

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::Client;
 use super::list_watch::{ListWatch, ListWatchEnd, Update};
 use super::watch::Event;
 use crate::core::time::Instant;
@@ -65,6 +66,7 @@ const ASK_GAP: Duration = Duration::from_millis(10);
 /// with some 300 bytes beside.
 #[derive(Clone, Debug)]
 pub struct Cache {
+    client: Client,
     shared: Arc<Shared>,
     status: watch::Receiver<Status>,
 }
@@ -86,7 +88,8 @@ struct Status {
 
 impl ListWatch {
     /// Keeps what is listed and what changes in memory, for reading without a call.
-    /// Must be called on a tokio runtime: a task of it fills the cache.
+    /// Must be called on a tokio runtime, if not the client has a thread of its own: a task
+    /// there fills the cache.
     #[must_use]
     pub fn into_cache(self) -> Cache {
         let (sender, status) = watch::channel(Status::default());
@@ -102,7 +105,11 @@ impl ListWatch {
             status: sender,
         };
         client.channel().runtime().spawn(filler.run());
-        Cache { shared, status }
+        Cache {
+            client,
+            shared,
+            status,
+        }
     }
 }
 
@@ -186,6 +193,10 @@ impl Cache {
     ///
     /// May be dropped at any time.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ListWatchEnd> {
+        self.client.channel().runtime().run(self.reach(revision)).await
+    }
+
+    async fn reach(&self, revision: Revision) -> Result<(), ListWatchEnd> {
         loop {
             let reached = self.until(|status| status.synced && status.revision >= revision);
             // The event that says so is often under way already.

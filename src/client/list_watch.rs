@@ -70,7 +70,7 @@ impl Client {
 ///
 /// It goes on whatever happens to connections, members and the watch, for as long as it
 /// lives; between attempts it waits. It ends where the server refuses it for good, where
-/// the first page cannot be read, and where it was compacted 16 times in a row before it could
+/// the first page cannot be read, where it comes to another cluster, and where it was compacted 16 times in a row before it could
 /// follow a list for half a minute.
 pub struct ListWatch {
     machine: ListThenWatch,
@@ -139,7 +139,7 @@ impl ListWatch {
                         limit,
                         revision,
                     } => self.read(keys, limit, revision),
-                    Action::Watch { start } => self.watch(start),
+                    Action::Watch { start, cluster_id } => self.watch(start, cluster_id),
                 }
             }
             if let Some(end) = self.machine.end() {
@@ -170,10 +170,11 @@ impl ListWatch {
         self.io = Io::Reading(Box::pin(page.into_future()));
     }
 
-    fn watch(&mut self, start: Revision) {
+    fn watch(&mut self, start: Revision, cluster_id: u64) {
         let watch = self.client.watch(self.machine.keys().clone());
         // Where nothing happens, its place moves on: a compaction then takes nothing from it.
         let mut watch = watch.start_revision(start).progress_notify().catch_up(true);
+        watch = watch.of_cluster(cluster_id);
         if self.prev_kv {
             watch = watch.prev_kv();
         }

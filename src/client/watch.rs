@@ -133,7 +133,8 @@ impl CreateWatch<'_> {
     ///
     /// Default: no. The server then sends up to 1,000 revisions in one message; where that is
     /// more than [this side takes](crate::Config::response_bytes_max), the watch goes on from there in
-    /// pieces by itself, if it [resumes](CreateWatch::resume). A server that cuts (etcd 3.4 to
+    /// pieces by itself, if it [resumes](CreateWatch::resume). So does one that
+    /// [catches up](CreateWatch::catch_up) with large events. A server that cuts (etcd 3.4 to
     /// 3.7) measures the piece anew for each event in it, which takes it minutes where
     /// thousands of revisions of many small events are replayed.
     pub fn fragment(mut self, fragment: bool) -> Self {
@@ -144,7 +145,9 @@ impl CreateWatch<'_> {
     /// How many bytes of events may wait for the reader: keys, values, some 200 for each
     /// event, and as many for each batch; up to a quarter more are held by the first of them,
     /// which share the buffers they were received in. When there are more the watch
-    /// [catches up](CreateWatch::catch_up), or else ends in [`WatchEnd::Lagged`].
+    /// [catches up](CreateWatch::catch_up), or else ends in [`WatchEnd::Lagged`]. Where none
+    /// waits one batch is taken whatever its size, which is that of a message at most: of a replay
+    /// of many large events it is smaller in [pieces](CreateWatch::fragment).
     /// It is also the bound on one revision's events that the server sends in
     /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
@@ -176,6 +179,13 @@ impl CreateWatch<'_> {
     /// [`BatchKind::Reconnected`]: nothing is lost by it, but what came behind it came late.
     pub fn reconnect_notify(mut self) -> Self {
         self.create.reconnect_notify = true;
+        self
+    }
+
+    /// It counts in the revisions of this cluster and ends at any other; 0 is whichever it
+    /// comes to first.
+    pub(super) fn of_cluster(mut self, cluster_id: u64) -> Self {
+        self.create.cluster_id = cluster_id;
         self
     }
 
@@ -241,7 +251,7 @@ impl Future for CreatingWatch {
         if let Poll::Ready(created) = reader.poll_created(cx) {
             return Poll::Ready(created.map(|created| Watch { reader, created }));
         }
-        if this.timer.poll(cx).is_ready() {
+        if reader.runtime().within(|| this.timer.poll(cx)).is_ready() {
             return Poll::Ready(Err(reader.too_late()));
         }
         *this.state = State::Waiting(reader);

@@ -74,6 +74,8 @@ pub struct ListThenWatch {
     /// How many events an update has at most that comes of a list.
     update_events: usize,
     known: Known,
+    /// Whose revisions these are; 0 where no server has said so.
+    cluster_id: u64,
     phase: Phase,
     /// Some page has come.
     has_read: bool,
@@ -101,6 +103,8 @@ pub enum Action {
     Watch {
         /// The first revision that is not known yet.
         start: Revision,
+        /// The cluster that the revision is of; 0 where that is not known.
+        cluster_id: u64,
     },
     /// Tell the reader.
     Tell(Update),
@@ -151,6 +155,7 @@ impl ListThenWatch {
             page_keys: PAGE_KEYS_DEFAULT,
             update_events: PAGE_KEYS_DEFAULT as usize,
             known: Known::default(),
+            cluster_id: 0,
             phase: Phase::Due(Step::Page(Place { at: None, from })),
             has_read: false,
             followed: None,
@@ -293,7 +298,10 @@ impl ListThenWatch {
 
     fn ask(&self, step: &Step) -> Action {
         match step {
-            Step::Watch(start) => Action::Watch { start: *start },
+            Step::Watch(start) => Action::Watch {
+                start: *start,
+                cluster_id: self.cluster_id,
+            },
             Step::Page(place) => Action::Read {
                 keys: self.rest(&place.from),
                 limit: self.page_keys,
@@ -314,7 +322,7 @@ impl ListThenWatch {
     }
 
     /// Takes a page only if it is one.
-    fn admit(&self, place: &Place, response: RangeResponse) -> Result<Page, Error> {
+    fn admit(&mut self, place: &Place, response: RangeResponse) -> Result<Page, Error> {
         let at = place.at.unwrap_or_else(|| response.revision());
         let first = self.rest(&place.from).key;
         let ascend = response.kvs.is_sorted_by(|one, next| one.key < next.key);
@@ -329,6 +337,7 @@ impl ListThenWatch {
         if !response.kvs.iter().all(known) || (response.more && response.kvs.is_empty()) {
             return Err(breach("a list of what is not there"));
         }
+        self.meet(response.header.as_ref().map_or(0, |header| header.cluster_id))?;
         Ok(Page {
             at,
             from: place.from.clone(),
@@ -336,6 +345,20 @@ impl ListThenWatch {
             // A single key is all that there is.
             more: response.more && !self.keys.range_end.is_empty(),
         })
+    }
+
+    /// The revisions of another cluster have nothing to do with those before.
+    fn meet(&mut self, cluster_id: u64) -> Result<(), Error> {
+        if self.cluster_id == 0 {
+            self.cluster_id = cluster_id;
+        }
+        if cluster_id == 0 || cluster_id == self.cluster_id {
+            return Ok(());
+        }
+        let message = "the list is of another cluster than what came before";
+        let code = Code::FailedPrecondition;
+        let error = Error::new(code, Origin::Library, Delivery::Answered, message);
+        Err(error.with_etcd(Some(EtcdError::ClusterIdMismatch)))
     }
 
     /// Whether a key that is not below the range is not above it either.

@@ -166,7 +166,6 @@ impl<R: Clone> Watches<R> {
             reader,
             create,
             created: false,
-            cluster_id: 0,
             behind: false,
             state: State::Queued,
             refusals: None,
@@ -180,7 +179,7 @@ impl<R: Clone> Watches<R> {
     }
 
     /// The reader's queue did not take the batch that was delivered last.
-    pub fn handle_refused(&mut self, key: WatchKey) {
+    pub fn handle_refused(&mut self, key: WatchKey, full: Full) {
         let Some(watch) = self.watches.get_mut(&key) else {
             return;
         };
@@ -199,7 +198,7 @@ impl<R: Clone> Watches<R> {
             );
             return;
         }
-        watch.fall_behind(before);
+        watch.fall_behind(before, full);
         self.ids.remove(&id);
         self.progress.remove(&key);
         self.cancels.push_back(id);
@@ -245,9 +244,10 @@ impl<R: Clone> Watches<R> {
             );
             return;
         }
+        let is_cut = is_too_large(error) && self.fragment();
         let passes = match Verdict::of_error(error, self.renews_tokens) {
             Verdict::Token(etcd) => return self.leave_stream(etcd),
-            verdict => verdict != Verdict::Final || is_too_large(error) && self.fragment(),
+            verdict => is_cut || verdict != Verdict::Final,
         };
         let goes_on = |watch: &Watch<R>| match watch.create.resume {
             true => passes,

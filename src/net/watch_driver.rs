@@ -25,12 +25,13 @@ use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::race::{Either, race};
 use super::route::Route;
+use super::runtime::Runtime;
 use super::stream::{Duplex, Receiver, Sender};
 use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
 use super::watch_mailbox::Mailbox;
 use crate::core::time::Instant;
-use crate::core::watch::{Action, Batch, Create, Full, WatchEnd, WatchKey, Watches};
+use crate::core::watch::{Action, Batch, Create, WatchEnd, WatchKey, Watches};
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{WatchRequest, WatchResponse};
 use crate::types::Revision;
@@ -115,6 +116,11 @@ impl WatchReader {
             self.stream.inbox.push(Command::Drained(self.key));
         }
         polled
+    }
+
+    /// Where the task runs.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.stream.channel.runtime()
     }
 
     /// How many times the watch was created again after it was lost.
@@ -360,8 +366,8 @@ impl WatchDriver {
                         state.behind |= pushed.is_err();
                         pushed
                     });
-                    if let Err(Full) = pushed {
-                        self.watches.handle_refused(key);
+                    if let Err(full) = pushed {
+                        self.watches.handle_refused(key, full);
                     }
                 }
                 Action::End { reader, end } => reader.finish(end),

@@ -58,6 +58,12 @@ enum Command {
         #[command(subcommand)]
         order: Order,
     },
+    /// The same with a thread of the client's own.
+    #[command(hide = true)]
+    WorkerOwnThread {
+        #[command(subcommand)]
+        order: Order,
+    },
     /// The h2 crate alone, likewise.
     #[command(hide = true)]
     Floor {
@@ -69,7 +75,10 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
-        Command::Worker { order } => return tenure_bench_worker::run::<worker::Tenure>(order),
+        Command::Worker { order } => return tenure_bench_worker::run::<worker::Tenure<false>>(order),
+        Command::WorkerOwnThread { order } => {
+            return tenure_bench_worker::run::<worker::Tenure<true>>(order);
+        }
         Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor>(order),
         Command::Suite(suite) => run(suite, &arguments),
     };

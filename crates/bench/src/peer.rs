@@ -27,6 +27,8 @@ const QUOTED_LINES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Tenure,
+    /// With a thread of the client's own, beside that of its caller.
+    TenureOwnThread,
     Go,
     EtcdClient,
     /// No client at all: the h2 crate, written down naively.
@@ -41,6 +43,7 @@ impl Peer {
     pub(crate) fn name(self) -> String {
         match self {
             Peer::Tenure => format!("tenure {}", env!("CARGO_PKG_VERSION")),
+            Peer::TenureOwnThread => format!("{}, own thread", Peer::Tenure.name()),
             Peer::Go => format!("Go clientv3 {}", GO.version_of(CLIENT_OF_GO)),
             Peer::EtcdClient => format!("etcd-client {}", locked("etcd-client")),
             Peer::Floor => "h2 by hand".to_owned(),
@@ -56,6 +59,7 @@ impl Peer {
     pub(crate) fn command(self) -> Result<Command, Failure> {
         match self {
             Peer::Tenure => this("worker"),
+            Peer::TenureOwnThread => this("worker-own-thread"),
             Peer::Floor => this("floor"),
             Peer::Go => Ok(Command::new(GO.build()?)),
             Peer::EtcdClient => {

@@ -1,22 +1,22 @@
-//! tenure under measurement, with its defaults.
+//! tenure under measurement, with its defaults, or with a thread of its own.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure::{Client, Error, KeyRange, Revision, Watch};
+use tenure::{Client, Config, Error, KeyRange, Revision, Watch};
 use tenure_bench_worker::{Events, Key, Outcome, Peer};
 
 #[derive(Clone, Debug)]
-pub(crate) struct Tenure(Client);
+pub(crate) struct Tenure<const OWN_THREAD: bool>(Client);
 
 #[derive(Debug)]
 pub(crate) struct Stream(Watch);
 
-impl Peer for Tenure {
+impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
     type Events = Stream;
 
-    async fn connect(endpoints: &[String]) -> Result<Tenure, String> {
-        let client = Client::connect(endpoints).await;
+    async fn connect(endpoints: &[String]) -> Result<Tenure<OWN_THREAD>, String> {
+        let client = Client::connect_with(endpoints, Config::new().own_thread(OWN_THREAD)).await;
         client.map(Tenure).map_err(|error| error.to_string())
     }
 

@@ -96,11 +96,28 @@ fn a_floor_is_under_the_calls() {
     command.args(["--calls", "50", "--in-flight", "1,3"]).env("PATH", "/nonexistent");
     let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
     let (drawn, told) = printed(&output);
-    for name in ["tenure", "h2 by hand"] {
+    let own_thread = concat!("tenure ", env!("CARGO_PKG_VERSION"), ", own thread");
+    for (name, count) in [("tenure", 8), (own_thread, 4), ("h2 by hand", 4)] {
         let rows = drawn.lines().filter(|line| line.starts_with(&format!("| {name} ")));
         assert_eq!(
             rows.filter(|line| count_in(line) == Some("100")).count(),
-            4,
+            count,
+            "{drawn}{told}"
+        );
+    }
+}
+
+#[test]
+fn leases_are_kept_on_a_server_in_another_process_with_a_thread_of_their_own_and_without() {
+    for own_thread in [false, true] {
+        let mut command = bench("keepalive");
+        command.args(["--leases", "3", "--seconds", "1", "--ttl", "2"]);
+        if own_thread {
+            command.arg("--own-thread");
+        }
+        let (drawn, told) = printed(&command.output().unwrap());
+        assert!(
+            drawn.contains("3 leases of 2s") && drawn.contains(" 0 lost"),
             "{drawn}{told}"
         );
     }

@@ -166,7 +166,7 @@ impl World {
                     limit,
                     revision,
                 } => self.asked = Asked::Page(keys, limit, revision),
-                Action::Watch { start } => {
+                Action::Watch { start, .. } => {
                     assert_eq!(start.0, self.reader.at + 1, "a gap, or an overlap");
                     self.machine.handle_watching(self.now);
                     self.asked = Asked::Watch(start.0);

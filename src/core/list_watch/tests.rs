@@ -40,7 +40,8 @@ fn words(action: Action) -> String {
             let end = keys.range_end.escape_ascii();
             format!("read {limit} of {key}..{end} at {revision}")
         }
-        Action::Watch { start } => format!("watch from {start}"),
+        Action::Watch { start, cluster_id: 0 } => format!("watch from {start}"),
+        Action::Watch { start, cluster_id } => format!("watch {cluster_id} from {start}"),
         Action::Tell(Update::Listed(listed)) => format!("listed {}", events(&listed)),
         Action::Tell(Update::Synced { revision }) => format!("synced {revision}"),
         Action::Tell(Update::Changed(batch)) => format!("changed {}", events(&batch.events)),
@@ -330,6 +331,35 @@ fn pages_that_are_none_end_it_typed() {
         machine.handle_page(NOW, Ok(page));
         assert!(actions(&mut machine).is_empty(), "{what}");
         assert!(matches!(machine.end(), Some(ListWatchEnd::Read { .. })), "{what}");
+    }
+}
+
+#[test]
+fn a_list_goes_on_in_the_cluster_that_it_began_in_and_ends_at_another() {
+    let of = |cluster_id, mut page: RangeResponse| {
+        page.header.get_or_insert_default().cluster_id = cluster_id;
+        page
+    };
+    let mut machine = machine(1);
+    actions(&mut machine);
+    machine.handle_page(NOW, Ok(of(7, page(10, &[("ka", 5)], true))));
+    actions(&mut machine);
+    // Not every answer says.
+    machine.handle_page(NOW, Ok(of(0, page(10, &[("kb", 6)], false))));
+    let told = ["listed kb=6", "synced 10", "watch 7 from 11"];
+    assert_eq!(actions(&mut machine), told);
+    machine.handle_watch_end(NOW, compacted());
+    actions(&mut machine);
+    wait(&mut machine);
+    actions(&mut machine);
+    machine.handle_page(NOW, Ok(of(8, page(50, &[("kc", 5)], false))));
+    assert!(
+        actions(&mut machine).is_empty(),
+        "nothing of the other one is told"
+    );
+    match machine.end() {
+        Some(ListWatchEnd::Read { error }) => assert_eq!(error.etcd(), Some(EtcdError::ClusterIdMismatch)),
+        end => panic!("{end:?}"),
     }
 }
 

@@ -18,6 +18,7 @@ impl Script {
             resume,
             catch_up: true,
             reconnect_notify: true,
+            ..Create::default()
         };
         script.watches.handle_create(WatchKey(1), create, 1);
         script.requests();
@@ -30,7 +31,7 @@ impl Script {
     fn refuse(&mut self, response: WatchResponse) {
         self.answer(response);
         assert_eq!(self.actions().len(), 1);
-        self.watches.handle_refused(WatchKey(1));
+        self.watches.handle_refused(WatchKey(1), Full::default());
         self.watches.check();
     }
 
@@ -76,6 +77,19 @@ fn a_watch_whose_reader_is_behind_is_canceled_and_created_anew_before_what_was_r
         script.requests().is_empty(),
         "a reader that keeps up has nothing to catch up with"
     );
+}
+
+#[test]
+fn large_events_are_caught_up_with_in_pieces_and_small_ones_as_they_come() {
+    for is_large in [false, true] {
+        let mut script = Script::with_catching_up(true);
+        script.answer(events(0, 20, &[14]));
+        script.actions();
+        script.watches.handle_refused(WatchKey(1), Full { is_large });
+        script.watches.poll_request();
+        script.drain();
+        assert_eq!(script.fragments(), [is_large]);
+    }
 }
 
 #[test]
@@ -161,7 +175,7 @@ fn nothing_is_delivered_behind_a_notice_that_was_refused() {
         script.watches.poll_action(),
         Some(Action::Deliver { .. })
     ));
-    script.watches.handle_refused(WatchKey(1));
+    script.watches.handle_refused(WatchKey(1), Full::default());
     assert!(script.actions().is_empty());
     script.drain();
     assert_eq!(script.requests(), ["cancel 0", "create key from 11"]);

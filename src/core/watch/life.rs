@@ -7,6 +7,7 @@ use crate::types::{Revision, WatchId};
 
 use super::cursor::Cursor;
 use super::end::WatchEnd;
+use super::queue::Full;
 use super::retries::Refusals;
 
 /// What a reader asks for.
@@ -14,6 +15,8 @@ use super::retries::Refusals;
 pub struct Create {
     /// The request, without an id.
     pub request: WatchCreateRequest,
+    /// Whose revisions it counts in; 0 where no server has said so.
+    pub cluster_id: u64,
     /// How many bytes of one revision may be held back.
     pub buffer_bytes: usize,
     /// Whether the watch goes on over the next stream when one is gone.
@@ -32,8 +35,6 @@ pub(super) struct Watch<R> {
     pub(super) create: Create,
     /// Its reader knows of it.
     pub(super) created: bool,
-    /// Whose revisions it counts in; 0 where no server has said so.
-    pub(super) cluster_id: u64,
     /// It was given up for its reader's sake, and is not live again yet.
     pub(super) behind: bool,
     pub(super) state: State,
@@ -63,11 +64,11 @@ impl<R> Watch<R> {
     /// Its end, where the server is of another cluster than the one that it began in: there
     /// its revisions mean something else.
     pub(super) fn meet(&mut self, cluster_id: u64) -> Option<WatchEnd> {
-        if self.cluster_id == 0 {
-            self.cluster_id = cluster_id;
+        if self.create.cluster_id == 0 {
+            self.create.cluster_id = cluster_id;
         }
-        (cluster_id != 0 && cluster_id != self.cluster_id).then_some(WatchEnd::OtherCluster {
-            expected: self.cluster_id,
+        (cluster_id != 0 && cluster_id != self.create.cluster_id).then_some(WatchEnd::OtherCluster {
+            expected: self.create.cluster_id,
             found: cluster_id,
         })
     }
@@ -99,8 +100,11 @@ impl<R> Watch<R> {
         self.state = state;
     }
 
-    /// Leaves the stream, to go on before the batch that was refused.
-    pub(super) fn fall_behind(&mut self, before: Revision) {
+    /// Leaves the stream, to go on before the batch that was refused. Large events come in
+    /// pieces then: else a thousand revisions of them would be one message, whatever room
+    /// the reader has.
+    pub(super) fn fall_behind(&mut self, before: Revision, full: Full) {
+        self.create.request.fragment |= full.is_large;
         self.start_at(before);
         self.behind = true;
         self.state = State::Behind;

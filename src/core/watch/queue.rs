@@ -16,6 +16,11 @@ use super::rules::{Rule, Rules};
 /// by this part of the queue's bytes.
 const SHARED_PART: usize = 4;
 
+/// A message of a thousand revisions with events of this size is no larger than a piece of one.
+/// A server that cuts pieces measures each anew for every event in it: of such events that
+/// takes it a tenth of a second a piece, and of those of a hundred bytes ten seconds.
+const EVENT_BYTES_LARGE: usize = 1 << 10;
+
 /// What waits for one reader; see the module.
 #[derive(Debug)]
 pub struct Queue {
@@ -30,8 +35,11 @@ pub struct Queue {
 }
 
 /// The batch did not fit.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Full {
+    /// Few events fill the queue: what comes next is better taken in pieces.
+    pub is_large: bool,
+}
 
 impl Queue {
     /// Room for `bytes_max` bytes, as [`Batch`]es count them: keys, values and the structs.
@@ -66,7 +74,7 @@ impl Queue {
         let bytes = batch.bytes();
         let is_over = !self.batches.is_empty() && self.bytes + bytes > self.bytes_max;
         if is_over && self.rules.keep(Rule::Bound) {
-            return Err(Full);
+            return Err(self.full_before(&batch));
         }
         self.bytes += bytes;
         self.batches.push_back((batch, bytes));
@@ -95,6 +103,13 @@ impl Queue {
     #[must_use]
     pub fn end(&self) -> Option<&WatchEnd> {
         self.end.as_ref()
+    }
+
+    fn full_before(&self, batch: &Batch) -> Full {
+        let waiting = self.batches.iter().map(|(batch, _)| batch);
+        let events: usize = waiting.chain([batch]).map(|batch| batch.events.len()).sum();
+        let is_large = self.bytes + batch.bytes() >= events * EVENT_BYTES_LARGE;
+        Full { is_large }
     }
 
     fn pop_back(&mut self, kind: BatchKind) {
@@ -140,20 +155,29 @@ mod tests {
         let mut queue = Queue::new(2 * batch(1, 100).bytes());
         assert_eq!(queue.push(batch(1, 100)), Ok(()));
         assert_eq!(queue.push(batch(2, 100)), Ok(()));
-        assert_eq!(queue.push(batch(3, 0)), Err(Full));
+        assert_eq!(queue.push(batch(3, 0)), Err(Full::default()));
         assert_eq!(queue.pop(), Some(batch(1, 100)));
         assert_eq!(queue.push(batch(3, 100)), Ok(()));
-        assert_eq!(queue.push(batch(4, 0)), Err(Full));
+        assert_eq!(queue.push(batch(4, 0)), Err(Full::default()));
     }
 
     #[test]
     fn takes_one_batch_however_large() {
         let mut queue = Queue::new(10);
         assert_eq!(queue.push(batch(1, 100)), Ok(()));
-        assert_eq!(queue.push(batch(2, 0)), Err(Full));
+        assert_eq!(queue.push(batch(2, 0)), Err(Full::default()));
         assert_eq!(queue.pop(), Some(batch(1, 100)));
         assert_eq!(queue.pop(), None);
         assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_queue_that_few_events_fill_is_told_from_one_that_many_do() {
+        for (bytes, is_large) in [(10, false), (EVENT_BYTES_LARGE, true)] {
+            let mut queue = Queue::new(64 << 10);
+            let full = (1..).find_map(|revision| queue.push(batch(revision, bytes)).err());
+            assert_eq!(full, Some(Full { is_large }), "{bytes} bytes a value");
+        }
     }
 
     #[test]

@@ -95,9 +95,14 @@ pub(super) fn is_breach(error: &Error) -> bool {
         && std::error::Error::source(error).is_none()
 }
 
-/// Whether a message is more than this side takes: in pieces it may come through.
+/// What a server or a proxy in Go says of a message that is more than it may send or take.
+const TOO_LARGE_TEXT: &str = "message larger than max";
+
+/// Whether a message is more than this side, or somebody before it, takes: in pieces it may
+/// come through, and else it never will.
 pub(super) fn is_too_large(error: &Error) -> bool {
-    error.origin() == Origin::Library && error.code() == Code::ResourceExhausted
+    let is_said = error.origin() == Origin::Library || error.message().contains(TOO_LARGE_TEXT);
+    error.code() == Code::ResourceExhausted && is_said
 }
 
 /// The server does not keep to the protocol.

@@ -27,7 +27,7 @@ impl Script {
     }
 
     /// Whether the creates that are sent now ask for fragments.
-    fn fragments(&mut self) -> Vec<bool> {
+    pub(super) fn fragments(&mut self) -> Vec<bool> {
         let requests = std::iter::from_fn(|| self.watches.poll_request());
         let fragment = |request: WatchRequest| match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => create.fragment,
@@ -89,6 +89,19 @@ fn what_was_on_a_stream_whose_message_was_too_large_goes_on_in_pieces_and_only_o
     script.actions();
     script.lose(NOW, too_large());
     assert_eq!(script.actions().len(), 5, "in pieces it is too large as well");
+}
+
+#[test]
+fn what_a_server_may_not_send_in_one_message_is_asked_for_in_pieces() {
+    let mut script = Script::with_resuming(1, 10);
+    let text = "trying to send message larger than max (2200000000 vs. 2147483647)";
+    for fragment in [false, true] {
+        assert!(script.watches.poll_request().is_none());
+        script.lose(NOW, Error::answered(Code::ResourceExhausted, text));
+        assert_eq!(script.actions(), ["close"], "in pieces: {fragment}");
+        script.wait_and_open();
+        assert_eq!(script.fragments(), [true]);
+    }
 }
 
 #[test]
@@ -431,7 +444,7 @@ fn a_batch_that_is_refused_after_a_resume_ends_the_watch_before_that_batch() {
     script.answer(created_answer(0, 20));
     script.answer(events(0, 20, &[13, 14]));
     script.actions();
-    script.watches.handle_refused(WatchKey(1));
+    script.watches.handle_refused(WatchKey(1), Full::default());
     assert_eq!(script.actions(), ["1 lagged, resume 13"]);
     assert_eq!(script.requests(), ["cancel 0"]);
 }

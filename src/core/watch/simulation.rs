@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::event::bytes_of;
 use super::resume::gone;
-use super::{Action, Batch, Create, Event, Queue, Rule, Rules, WatchEnd, WatchKey, Watches};
+use super::{Action, Batch, Create, Event, Full, Queue, Rule, Rules, WatchEnd, WatchKey, Watches};
 use crate::core::time::Instant;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
@@ -326,7 +326,7 @@ impl World {
                 Action::Refused { reader, .. } => assert!(self.readers[reader].resume),
                 Action::Deliver { key, reader, batch } => {
                     if !self.readers[reader].take(key, batch) {
-                        self.watches.handle_refused(key);
+                        self.watches.handle_refused(key, Full::default());
                     }
                 }
                 Action::End { reader, end } => match end {

@@ -494,7 +494,7 @@ fn a_batch_that_is_refused_ends_the_watch_before_that_batch() {
     script.actions();
     script.answer(events(0, 20, &[14, 15, 15]));
     script.actions();
-    script.watches.handle_refused(WatchKey(1));
+    script.watches.handle_refused(WatchKey(1), Full::default());
     script.watches.check();
     assert_eq!(script.actions(), ["1 lagged, resume 14"]);
     assert_eq!(script.requests(), ["cancel 0"]);
@@ -508,7 +508,7 @@ fn a_progress_notification_that_is_refused_loses_nothing() {
     let mut script = Script::with_live(1, 10);
     script.answer(answer(0, 40));
     script.actions();
-    script.watches.handle_refused(WatchKey(1));
+    script.watches.handle_refused(WatchKey(1), Full::default());
     assert_eq!(script.actions(), ["1 lagged, resume 11"]);
 }
 

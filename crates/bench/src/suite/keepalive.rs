@@ -81,10 +81,10 @@ impl Away {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut endpoint = String::new();
         let output = child.stdout.take().ok_or("no output of the server")?;
-        BufReader::new(output).read_line(&mut endpoint)?;
-        let endpoint = endpoint.trim().to_owned();
+        // Before it comes what every suite says of the machine.
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let endpoint = lines.find(|line| line.starts_with("http://")).ok_or("no endpoint of the server")?;
         Ok(Away::Embedded { child, endpoint })
     }
 
@@ -180,7 +180,7 @@ fn wait(runtime: &Runtime, setting: &Setting, time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time && !setting.stop.is_set() {
         let left = time.saturating_sub(begun.elapsed()).min(LOOK);
-        runtime.block_on(tokio::time::sleep(left));
+        runtime.block_on(async { tokio::time::sleep(left).await });
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a call costs: small puts and gets, one after another and many at a time,
-//! beside a call written down on the h2 crate alone.
+//! beside a call written down on the h2 crate alone, and with a thread of the client's
+//! own, whose allocations are not counted.
 
 use clap::Args;
 
@@ -11,7 +12,13 @@ use crate::report::{Report, Table};
 use crate::server::{Server, ServerKind};
 use crate::tally::Round;
 
-const PEERS: [Peer; 4] = [Peer::Tenure, Peer::Floor, Peer::Go, Peer::EtcdClient];
+const PEERS: [Peer; 5] = [
+    Peer::Tenure,
+    Peer::TenureOwnThread,
+    Peer::Floor,
+    Peer::Go,
+    Peer::EtcdClient,
+];
 
 /// The options of `unary`.
 #[derive(Debug, Args)]

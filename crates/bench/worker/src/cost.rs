@@ -25,11 +25,25 @@ impl Cost {
     ///
     /// Where `run` does.
     pub fn of<T>(run: impl FnOnce() -> T) -> (T, Cost) {
+        Cost::by(ClockId::ThreadCPUTime, run)
+    }
+
+    /// What `run` costs in a process that does nothing else: of the processor all that the
+    /// process has of it, and of allocations those of this thread.
+    ///
+    /// # Panics
+    ///
+    /// Where `run` does.
+    pub fn of_process<T>(run: impl FnOnce() -> T) -> (T, Cost) {
+        Cost::by(ClockId::ProcessCPUTime, run)
+    }
+
+    fn by<T>(clock: ClockId, run: impl FnOnce() -> T) -> (T, Cost) {
         let mut result = None;
-        let begun = thread_cpu();
+        let begun = cpu(clock);
         let counted = allocation_counter::measure(|| result = Some(run()));
         let cost = Cost {
-            cpu: thread_cpu().saturating_sub(begun),
+            cpu: cpu(clock).saturating_sub(begun),
             allocations: counted.count_total,
             allocated_bytes: counted.bytes_total,
         };
@@ -45,8 +59,8 @@ impl AddAssign for Cost {
     }
 }
 
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+fn cpu(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::try_from(time).unwrap_or_default()
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn run<P: Peer>(order: &Unary, runtime: &Runtime, tasks: &LocalSet) -
     let peer = tasks.block_on(runtime, P::connect(&order.servers.endpoints))?;
     tasks.block_on(runtime, calls(&peer, order, WARM_UP_CALLS))?;
     let begun = Instant::now();
-    let (outcome, cost) = Cost::of(|| tasks.block_on(runtime, calls(&peer, order, order.calls)));
+    let (outcome, cost) = Cost::of_process(|| tasks.block_on(runtime, calls(&peer, order, order.calls)));
     let elapsed = begun.elapsed();
     outcome?;
     crate::print(order.calls, elapsed, cost);
