@@ -14,12 +14,12 @@ use crate::support::{patiently, run};
 const TXN: &str = "/etcdserverpb.KV/Txn";
 
 /// By then all that a test does is done, or else the copy is less late: that shows less.
-const LATE: Duration = Duration::from_millis(700);
+const LATE: Duration = Duration::from_millis(1500);
 
 /// A server and a client that gives a call up soon.
 async fn stage() -> (Server, Client, Session) {
     let server = Server::start().await.unwrap();
-    let config = Config::new().call_timeout(Duration::from_millis(100));
+    let config = Config::new().call_timeout(Duration::from_millis(400));
     let client = Client::connect_with([server.endpoint()], config).await.unwrap();
     let session = client.session().ttl(TTL).await.unwrap();
     (server, client, session)
