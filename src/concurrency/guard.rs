@@ -75,6 +75,10 @@ impl Guard {
     /// A comparison that holds only while the lock is ours in etcd itself: put it
     /// before the writes of a transaction, and a holder that is late writes nothing.
     ///
+    /// It tells apart who has different keys: not two tasks of one session that the lock was passed
+    /// on between. Between those, whoever ends with a write whose fate it does not know
+    /// (it may still be carried out) calls [`Guard::taint`].
+    ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, guard: tenure::Guard) -> Result<(), tenure::Error> {
     /// use tenure::Op;
@@ -89,11 +93,21 @@ impl Guard {
         Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
     }
 
-    /// Gives the lock back, and waits until that is committed.
+    /// This grant's key is not to be passed on to another task of the session, nor to linger: it
+    /// is deleted, and nothing that is fenced with it takes effect after the next grant. To be
+    /// called where a write with [`Guard::fence`] failed and may still be carried out
+    /// ([`Delivery::Unknown`]).
+    pub fn taint(&self) {
+        self.seat.slot().word().taint();
+    }
+
+    /// Gives the lock back, and waits until that is committed. Where the session keeps its
+    /// key, because another of its tasks waits or because the lock lingers, there is nothing to wait for.
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: the lock was not ours any more. Any other error: it is
+    /// `FailedPrecondition`: the lock was not ours any more; where it is passed on within the
+    /// session or lingers there, that is not asked of etcd. Any other error: it is
     /// not known to be free; it is tried again in the background until the session
     /// ends.
     ///
@@ -101,7 +115,10 @@ impl Guard {
     ///
     /// Dropped, it goes on in the background.
     pub async fn release(self) -> Result<(), Error> {
-        let seat = self.seat;
+        let mut seat = self.seat;
+        if seat.pass() {
+            return Ok(());
+        }
         seat.slot().handle(|lock, _| lock.handle_release());
         if releaser::undo(seat.session().shared(), seat.slot()).await? {
             return Ok(());

@@ -2,10 +2,13 @@
 //! machines in `core`. A session is a lease that is kept alive; a lock, and what
 //! is to come, hang on it.
 
+mod atomics;
 mod attempt;
 mod backlog;
 mod guard;
+mod linger;
 mod mutex;
+mod recall;
 mod releaser;
 mod requests;
 mod seat;
@@ -14,6 +17,7 @@ mod shared;
 mod short;
 mod slot;
 mod token;
+mod word;
 
 pub use guard::Guard;
 pub use mutex::Mutex;

@@ -95,7 +95,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        tokio::spawn(releaser::run(shared.clone()));
+        shared.runtime().spawn(releaser::run(shared.clone()));
         Session {
             _handle: Arc::new(Handle(shared.clone())),
             shared,
@@ -150,7 +150,7 @@ impl Session {
         self.shared.lease().forget();
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }

@@ -5,8 +5,10 @@
 
 mod cancel;
 mod delivery;
+mod hand_off;
 mod kv;
 mod lease;
+mod linger;
 mod lock;
 mod lock_use;
 mod resume;

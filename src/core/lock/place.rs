@@ -39,6 +39,13 @@ impl Place {
         })
     }
 
+    /// Whether this key below the prefix is somebody else's entry in the queue.
+    #[must_use]
+    pub fn is_entry_of_another(&self, key: &[u8]) -> bool {
+        let entry = key.strip_prefix(&*self.prefix);
+        entry.is_some_and(|entry| !entry.contains(&b'/')) && key != self.key
+    }
+
     /// The entries of the queue that are older than `created`. Names nest: a key
     /// with a further `/` belongs to the queue of another lock.
     pub(super) fn older<'a>(
