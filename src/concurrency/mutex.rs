@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::attempt::Attempt;
 use super::guard::Guard;
 use super::recall;
-use super::seat::{Found, Seat, turn_in};
+use super::seat::{Found, Seat};
 use super::session::Session;
 use super::slot::Slot;
 use super::word::Terms;
@@ -180,7 +181,12 @@ impl Mutex {
     /// Dropped at any point, it leaves no key behind: what may be on the server is
     /// taken back in the background. Its place in the queue is lost.
     pub async fn lock(&self) -> Result<Guard, Error> {
-        in_time(&self.name, self.timeout, self.acquire()).await
+        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
+        if let Some((seat, Found::Granted(token))) = taken {
+            return Ok(Guard::new(seat, token));
+        }
+        let locking = pin!(self.acquire(taken));
+        in_time(&self.name, self.timeout, locking).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
@@ -201,13 +207,25 @@ impl Mutex {
     ///
     /// As [`Mutex::lock`].
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
-        in_time(&self.name, self.timeout, self.try_acquire()).await
+        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
+        if let Some((seat, Found::Granted(token))) = taken {
+            return Ok(Some(Guard::new(seat, token)));
+        }
+        let locking = pin!(self.try_acquire(taken));
+        in_time(&self.name, self.timeout, locking).await
     }
 
-    async fn acquire(&self) -> Result<Guard, Error> {
+    async fn acquire(&self, mut taken: Option<(Seat, Found)>) -> Result<Guard, Error> {
         let slot = self.slot()?;
         loop {
-            let Some((seat, found)) = turn_in(&self.session, slot, self.terms).await else {
+            if taken.is_none() {
+                let turn = Seat::take(&self.session, slot, self.terms);
+                taken = match race(turn, self.session.ended()).await {
+                    Either::Left(taken) => Some(taken),
+                    Either::Right(_) => None,
+                };
+            }
+            let Some((seat, found)) = taken.take() else {
                 return Err(self.refused(Failure::SessionEnded));
             };
             match found {
@@ -220,8 +238,8 @@ impl Mutex {
         }
     }
 
-    async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        let Some((seat, found)) = Seat::try_take(&self.session, self.slot()?, self.terms) else {
+    async fn try_acquire(&self, taken: Option<(Seat, Found)>) -> Result<Option<Guard>, Error> {
+        let Some((seat, found)) = taken else {
             return match self.session.is_valid() {
                 true => Ok(None),
                 false => Err(self.refused(Failure::SessionEnded)),
@@ -293,11 +311,12 @@ impl Mutex {
     }
 }
 
-/// Gives up what takes longer. It has to be cancel safe.
+/// Gives up what takes longer. It has to be cancel safe. Pinned by the caller, for it is
+/// large, and an `async fn` has room for what it is given twice.
 pub(super) async fn in_time<T>(
     name: &str,
     timeout: Option<Duration>,
-    locking: impl Future<Output = Result<T, Error>>,
+    locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
 ) -> Result<T, Error> {
     let Some(timeout) = timeout else {
         return locking.await;

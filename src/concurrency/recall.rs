@@ -41,7 +41,7 @@ pub(super) fn begin(session: &Session, slot: &Arc<Slot>, linger: u64) {
             shared: shared.clone(),
             slot: slot.clone(),
             look_wait: Duration::from_nanos(linger).max(LOOK_WAIT_MIN),
-            was_unused: false,
+            unused_since: None,
             backoff: shared.backoff(),
             _place: place,
         };
@@ -54,8 +54,8 @@ struct Recall {
     slot: Arc<Slot>,
     /// As long as the lock lingers, so no look comes after a key has to go.
     look_wait: Duration,
-    /// At the last look.
-    was_unused: bool,
+    /// The first look since it was last used.
+    unused_since: Option<Instant>,
     backoff: Backoff,
     _place: OwnedSemaphorePermit,
 }
@@ -149,20 +149,23 @@ impl Recall {
     }
 
     /// Gives back what has lingered long enough, and says when to look again; `None`
-    /// where nobody has used the name since the last look.
+    /// where nobody has used the name for a while.
     fn look(&mut self) -> Option<Instant> {
         let now = clock::now();
         let used = self.slot.word().in_use();
-        let was_unused = std::mem::replace(&mut self.was_unused, used == Use::Nothing);
+        if used == Use::Nothing {
+            let until = *self.unused_since.get_or_insert(now) + self.look_wait;
+            return (now < until).then_some(until);
+        }
+        self.unused_since = None;
         match used {
-            Use::Nothing if was_unused => None,
             Use::Lingers if now < self.slot.linger().idles_until() => Some(self.slot.linger().idles_until()),
             Use::Lingers => {
                 self.slot.word().let_go();
                 self.shared.settle(&self.slot);
                 Some(now + self.look_wait)
             }
-            Use::Nothing | Use::Other => Some(now + self.look_wait),
+            _ => Some(now + self.look_wait),
         }
     }
 
@@ -175,8 +178,9 @@ impl Recall {
 /// However it ends, with its runtime or in a panic too.
 impl Drop for Recall {
     fn drop(&mut self) {
-        self.slot.linger().end();
+        // In this order: the next watch is not to be undone.
         self.deaf();
+        self.slot.linger().end();
     }
 }
 

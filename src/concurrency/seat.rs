@@ -9,17 +9,14 @@ use super::slot::{Slot, Turn};
 use super::token::Token;
 use super::word::{Taken, Terms};
 use crate::error::Error;
-use crate::net::race::{Either, race};
 use crate::types::Revision;
 
 /// A turn that is being used; see the head of this file.
 #[derive(Debug)]
 pub(super) struct Seat {
     session: Session,
-    slot: Arc<Slot>,
+    turn: Turn,
     terms: Terms,
-    /// Gone once it was given back or left to the releaser.
-    turn: Option<Turn>,
 }
 
 /// What a task finds when its turn comes.
@@ -36,9 +33,6 @@ pub(super) enum Found {
 impl Seat {
     /// Waits for the local turn. Cancel safe: dropped, it gives its place up.
     pub(super) async fn take(session: &Session, slot: &Arc<Slot>, terms: Terms) -> (Seat, Found) {
-        if let Some(taken) = Seat::try_take(session, slot, terms) {
-            return taken;
-        }
         let mut waiter = Waiter::new(session, slot);
         let turn = slot.turn().await;
         let found = slot.take(waiter.left(), &terms);
@@ -55,9 +49,8 @@ impl Seat {
     fn new(session: &Session, turn: Turn, terms: Terms, taken: Taken) -> (Seat, Found) {
         let seat = Seat {
             session: session.clone(),
-            slot: turn.slot().clone(),
+            turn,
             terms,
-            turn: Some(turn),
         };
         let found = match taken {
             Taken::Granted(created, sequence) => Found::Granted(Token::new(Revision(created), sequence)),
@@ -72,7 +65,7 @@ impl Seat {
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+        self.turn.slot()
     }
 
     /// Deletes a key that is not to be used, so that another can be registered.
@@ -85,39 +78,37 @@ impl Seat {
     ///
     /// Dropped, it leaves that to the drop of the seat.
     pub(super) async fn renew(&self) -> Result<(), Error> {
-        self.slot.handle(|lock, _| lock.handle_release());
-        releaser::undo(self.session.shared(), &self.slot).await?;
-        self.slot.word().freed();
+        let slot = self.slot();
+        slot.handle(|lock, _| lock.handle_release());
+        releaser::undo(self.session.shared(), slot).await?;
+        slot.word().freed();
         // With nothing there, that is Registering.
-        self.slot.take(false, &self.terms);
+        slot.take(false, &self.terms);
         Ok(())
     }
 
     /// The key is ours.
     pub(super) fn granted(&self, created: Revision) -> Token {
-        self.slot.granted(created);
+        self.slot().granted(created);
         Token::new(created, 0)
     }
 
     /// Passes the key on, or keeps it for a while, where that is to be. Otherwise it is to be
     /// released. Says which.
     pub(super) fn pass(&mut self) -> bool {
-        if self.turn.is_none() || !self.slot.end(&self.terms) {
+        if !self.slot().end(&self.terms) {
             return false;
         }
-        self.turn = None;
-        self.session.shared().settle(&self.slot);
+        self.turn.give_up();
+        self.session.shared().settle(self.slot());
         true
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.pass() {
-            return;
-        }
-        if let Some(turn) = self.turn.take() {
-            self.session.shared().give_back(turn);
+        if self.turn.is_had() && !self.pass() {
+            self.session.shared().give_back(self.turn.take());
         }
     }
 }
@@ -153,13 +144,5 @@ impl Drop for Waiter<'_> {
             self.slot.word().leave();
             self.session.shared().settle(self.slot);
         }
-    }
-}
-
-/// Waits for the local turn until the session ends: `None` then.
-pub(super) async fn turn_in(session: &Session, slot: &Arc<Slot>, terms: Terms) -> Option<(Seat, Found)> {
-    match race(Seat::take(session, slot, terms), session.ended()).await {
-        Either::Left(taken) => Some(taken),
-        Either::Right(_) => None,
     }
 }

@@ -169,14 +169,14 @@ impl fmt::Debug for Slot {
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: Arc<Slot>,
-    is_forgotten: bool,
+    is_had: bool,
 }
 
 impl Turn {
     fn new(slot: &Arc<Slot>) -> Turn {
         Turn {
             slot: slot.clone(),
-            is_forgotten: false,
+            is_had: true,
         }
     }
 
@@ -184,16 +184,33 @@ impl Turn {
         &self.slot
     }
 
+    /// Whether it was neither given up nor taken away.
+    pub(super) fn is_had(&self) -> bool {
+        self.is_had
+    }
+
+    /// Passes it to the next who waits.
+    pub(super) fn give_up(&mut self) {
+        if std::mem::take(&mut self.is_had) {
+            self.slot.turn.add_permits(1);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Turn {
+        Turn {
+            slot: self.slot.clone(),
+            is_had: std::mem::take(&mut self.is_had),
+        }
+    }
+
     /// Nobody has a turn at this lock any more.
     pub(super) fn forget(mut self) {
-        self.is_forgotten = true;
+        self.is_had = false;
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if !self.is_forgotten {
-            self.slot.turn.add_permits(1);
-        }
+        self.give_up();
     }
 }

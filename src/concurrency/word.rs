@@ -264,6 +264,7 @@ impl Word {
 
     /// Asserts what always holds.
     #[cfg(test)]
+    #[allow(dead_code, reason = "for who includes this file")]
     pub(super) fn check(&self) {
         let word = self.load();
         let lingers = word & LINGERS != 0;
