@@ -16,8 +16,17 @@ pub use tls::Tls;
 /// RFC 9113, section 6.9.1.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
+/// One frame. With a window of nothing no answer would ever come.
+const WINDOW_BYTES_MIN: u32 = 16 << 10;
+
 /// A call that waits looks around twice in each silence, and is not to do nothing else.
 const SILENCE_MIN: Duration = Duration::from_millis(1);
+
+/// A ping takes time whoever answers it: with none at all every ping would end its connection.
+const PING_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// The list of members is a read by consensus, and is not to be asked for in a loop.
+const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// How a client connects and what it tolerates. Every option has a default.
 ///
@@ -48,6 +57,7 @@ pub struct Config {
     pub(crate) ping_timeout: Duration,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) sync_interval: Option<Duration>,
+    pub(crate) own_thread: bool,
 }
 
 impl Default for Config {
@@ -89,6 +99,8 @@ impl Default for Config {
             hedge_after: None,
             // The endpoints are the caller's to know.
             sync_interval: None,
+            // A thread of every client would be a surprise, and two more hand-overs a call.
+            own_thread: false,
         }
     }
 }
@@ -122,8 +134,10 @@ impl Config {
         self
     }
 
-    /// Whether watch and keepalive streams ask the server to end them once it has
-    /// seen no leader for a while (etcd's `hasleader` metadata). Default: yes.
+    /// Whether a leader is asked for (etcd's `hasleader` metadata). A member that sees none
+    /// then refuses a call at once, which goes to another member, instead of keeping it
+    /// for seconds; and it ends watch and keepalive streams once it has seen none for a
+    /// while. Serializable reads and questions to a single member do without. Default: yes.
     pub fn require_leader(mut self, require: bool) -> Config {
         self.require_leader = require;
         self
@@ -139,6 +153,11 @@ impl Config {
     /// The size of the largest response message, in bytes; a larger one ends its
     /// call with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
     /// Default: 64 MiB.
+    ///
+    /// It bounds the memory, too, that a hostile server can have an answer take: an entry
+    /// that is two bytes of message may be two hundred once it is decoded, and a message
+    /// may decode to 20 times its bytes and 64 KiB more. With 256 KiB here and one call at a
+    /// time, no server can have its connection take over 8 MiB more than a good one does.
     pub fn response_bytes_max(mut self, bytes: usize) -> Config {
         self.response_bytes_max = bytes;
         self
@@ -147,18 +166,20 @@ impl Config {
     /// The HTTP/2 flow-control window of each stream, in bytes: what the server may
     /// send of one response ahead of its reader. Default: 1 MiB.
     ///
-    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
+    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that, and less
+    /// than 16 KiB as 16 KiB.
     pub fn stream_window_bytes(mut self, bytes: u32) -> Config {
-        self.stream_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self.stream_window_bytes = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
         self
     }
 
     /// The HTTP/2 flow-control window of the whole connection, in bytes. Below
     /// 1 MiB a burst of small answers can end the connection. Default: 4 MiB.
     ///
-    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that.
+    /// HTTP/2 has windows of up to 2 GiB less one byte; more is taken as that, and less
+    /// than 16 KiB as 16 KiB.
     pub fn connection_window_bytes(mut self, bytes: u32) -> Config {
-        self.connection_window_bytes = bytes.min(WINDOW_BYTES_MAX);
+        self.connection_window_bytes = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
         self
     }
 
@@ -212,8 +233,10 @@ impl Config {
 
     /// How long the answer to a ping may take. Then the connection is given up,
     /// with all that is open on it. Default: 3 seconds.
+    ///
+    /// Less than a millisecond is taken as that.
     pub fn ping_timeout(mut self, timeout: Duration) -> Config {
-        self.ping_timeout = timeout;
+        self.ping_timeout = timeout.max(PING_TIMEOUT_MIN);
         self
     }
 
@@ -226,9 +249,53 @@ impl Config {
     }
 
     /// How often the endpoints are renewed from the cluster's list of members, as
-    /// [`Endpoints::sync`](crate::client::Endpoints::sync) does. Default: never.
+    /// [`Endpoints::sync`](crate::client::Endpoints::sync) does. Each interval is up to a
+    /// quarter longer, so that clients do not ask together. Default: never.
+    ///
+    /// Less than 100 milliseconds is taken as that.
     pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
-        self.sync_interval = interval.into();
+        self.sync_interval = interval.into().map(|interval| interval.max(SYNC_INTERVAL_MIN));
         self
+    }
+
+    /// Whether the client's own tasks run on a thread of its own: those of its
+    /// connections, leases, watches and tokens, and those that give locks back. The
+    /// thread ends with the last handle of the client and of what was made from it.
+    /// Default: no, they run on the runtime that they begin on.
+    ///
+    /// Use it where the runtime may be kept busy by something else, such as long
+    /// computations or blocking calls in async code: leases are renewed all the same,
+    /// and locks are not lost. What it costs is the thread, and that every call is
+    /// handed to the thread and its answer back, some ten microseconds a call.
+    ///
+    /// The futures of calls still run where they are polled, and tokio need not be there:
+    /// a client with a thread of its own is made and used on any executor. Only
+    /// locks and the creation of watches need a tokio runtime with time enabled. Where
+    /// a caller's own byte stream is handed in, [`Client::over`](crate::Client::over), what
+    /// that is registered with has to go on.
+    pub fn own_thread(mut self, own: bool) -> Config {
+        self.own_thread = own;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_spin_or_wait_for_ever_has_a_least_value() {
+        let config = Config::new()
+            .sync_interval(Duration::ZERO)
+            .silence(Duration::ZERO)
+            .ping_timeout(Duration::ZERO)
+            .stream_window_bytes(0)
+            .connection_window_bytes(0);
+        assert_eq!(config.sync_interval, Some(SYNC_INTERVAL_MIN));
+        assert_eq!(config.silence, SILENCE_MIN);
+        assert_eq!(config.ping_timeout, PING_TIMEOUT_MIN);
+        let windows = (config.stream_window_bytes, config.connection_window_bytes);
+        assert_eq!(windows, (WINDOW_BYTES_MIN, WINDOW_BYTES_MIN));
+        assert_eq!(config.sync_interval(None).sync_interval, None);
     }
 }

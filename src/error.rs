@@ -187,6 +187,21 @@ impl Error {
         Error::new(Code::InvalidArgument, Origin::Caller, Delivery::NotSent, message)
     }
 
+    /// There was no way to send it: no connection, or one that takes nothing more.
+    pub(crate) fn unsent(origin: Origin, message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Code::Unavailable, origin, Delivery::NotSent, message)
+    }
+
+    /// The time was over before there was a way to send it.
+    pub(crate) fn unsent_in_time(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(
+            Code::DeadlineExceeded,
+            Origin::Library,
+            Delivery::NotSent,
+            message,
+        )
+    }
+
     /// The server answered with this status. The text decides what it means; a
     /// few texts arrive with another code than the one etcd documents.
     pub(crate) fn answered(code: Code, message: impl Into<Cow<'static, str>>) -> Error {

@@ -61,8 +61,8 @@ pub mod wire;
 pub mod core;
 
 pub use client::{
-    Batch, BatchKind, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd, Op, Route,
-    Scheme, Txn, Watch, WatchEnd,
+    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd,
+    ListWatch, ListWatchEnd, Op, Route, Scheme, Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
@@ -73,6 +73,8 @@ pub use config::{Auth, Config};
 #[cfg(feature = "tls")]
 pub use error::TlsFailure;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
+#[cfg(feature = "unstable")]
+pub use net::simulation::Simulation;
 pub use types::{KeyRange, LeaseId, Revision, WatchId};
 
 /// The examples of the front page compile.

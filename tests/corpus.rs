@@ -5,12 +5,18 @@
 mod connection;
 #[path = "../fuzz/targets/frame.rs"]
 mod frame;
+#[path = "../fuzz/targets/inputs.rs"]
+mod inputs;
 #[path = "../fuzz/targets/lease.rs"]
 mod lease;
+#[path = "../fuzz/targets/lock.rs"]
+mod lock;
 #[path = "../fuzz/targets/message.rs"]
 mod message;
 #[path = "../fuzz/targets/percent.rs"]
 mod percent;
+#[path = "../fuzz/targets/ping.rs"]
+mod ping;
 #[path = "../fuzz/targets/pool.rs"]
 mod pool;
 #[path = "../fuzz/targets/retry.rs"]
@@ -58,5 +64,5 @@ macro_rules! replays {
 mod replays {
     use super::replay;
 
-    replays!(connection frame lease message percent pool retry status watch);
+    replays!(connection frame lease lock message percent ping pool retry status watch);
 }

@@ -2,6 +2,8 @@
 
 #![no_main]
 
+#[path = "../targets/inputs.rs"]
+mod inputs;
 #[path = "../targets/lease.rs"]
 mod lease;
 

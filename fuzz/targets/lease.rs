@@ -4,19 +4,21 @@
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use tenure::LeaseId;
-use tenure::core::lease::{Action, LeaseEnd, Leases};
+use tenure::core::lease::{Action, LeaseEnd, Leases, STREAMS_MAX};
 use tenure::core::time::Instant;
+use tenure::{Code, LeaseId};
+
+use crate::inputs::inputs;
 
 #[derive(Arbitrary, Debug)]
 enum Input {
     Kept(u8, u32),
     GivenUp(u8),
     Opened,
-    Closed,
-    Sent,
-    Reply(u8, i64),
-    ShortReply(u8, i8),
+    Closed(bool, bool),
+    Sent(bool),
+    Reply(bool, u8, i64),
+    ShortReply(bool, u8, i8),
     Timeout,
     Later(u32),
 }
@@ -27,9 +29,17 @@ const INPUTS_MAX: usize = 1000;
 struct Driver {
     now: Instant,
     kept: Vec<LeaseId>,
-    opening: bool,
-    open: bool,
-    sending: bool,
+    streams: [Stream; STREAMS_MAX],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Stream {
+    #[default]
+    Down,
+    Opening,
+    Open,
+    /// Open, and yet to take a renewal.
+    Sending,
 }
 
 pub(crate) fn run(data: &[u8]) {
@@ -39,13 +49,7 @@ pub(crate) fn run(data: &[u8]) {
     };
     let mut leases = Leases::new(seed);
     let mut driver = Driver::default();
-    for _ in 0..INPUTS_MAX {
-        if data.is_empty() {
-            return;
-        }
-        let Ok(input) = Input::arbitrary(&mut data) else {
-            return;
-        };
+    for input in inputs(&mut data).take(INPUTS_MAX) {
         driver.feed(&mut leases, input);
         driver.drain(&mut leases);
         leases.check();
@@ -68,23 +72,28 @@ impl Driver {
                 leases.handle_given_up(now, id, LeaseEnd::Closed);
             }
             Input::GivenUp(_) => {}
-            Input::Opened if self.opening => {
-                (self.opening, self.open) = (false, true);
-                leases.handle_opened(now);
+            Input::Opened => {
+                if let Some(at) = self.streams.iter().position(|stream| *stream == Stream::Opening) {
+                    self.streams[at] = Stream::Open;
+                    leases.handle_opened(now, at);
+                }
             }
-            Input::Closed if self.opening || self.open => {
-                (self.opening, self.open, self.sending) = (false, false, false);
-                leases.handle_closed(now);
+            Input::Closed(at, is_refused) if self.streams[usize::from(at)] != Stream::Down => {
+                self.streams[usize::from(at)] = Stream::Down;
+                let refusal = is_refused.then_some(Code::PermissionDenied);
+                leases.handle_closed(now, at.into(), refusal);
             }
-            Input::Sent if self.sending => {
-                self.sending = false;
-                leases.handle_sent(now);
+            Input::Sent(at) if self.streams[usize::from(at)] == Stream::Sending => {
+                self.streams[usize::from(at)] = Stream::Open;
+                leases.handle_sent(now, at.into());
             }
-            Input::Reply(id, ttl) if self.open => leases.handle_reply(now, LeaseId(i64::from(id % 20)), ttl),
-            Input::ShortReply(id, ttl) if self.open => {
-                leases.handle_reply(now, LeaseId(i64::from(id % 20)), ttl.into());
+            Input::Reply(at, id, ttl) if self.is_open(at) => {
+                leases.handle_reply(now, at.into(), LeaseId(i64::from(id % 20)), ttl);
             }
-            Input::Opened | Input::Closed | Input::Sent | Input::Reply(..) | Input::ShortReply(..) => {}
+            Input::ShortReply(at, id, ttl) if self.is_open(at) => {
+                leases.handle_reply(now, at.into(), LeaseId(i64::from(id % 20)), ttl.into());
+            }
+            Input::Closed(..) | Input::Sent(_) | Input::Reply(..) | Input::ShortReply(..) => {}
             Input::Timeout => {
                 self.now = leases.poll_timeout().unwrap_or(now).max(now);
                 leases.handle_timeout(self.now);
@@ -93,12 +102,22 @@ impl Driver {
         }
     }
 
+    fn is_open(&self, at: bool) -> bool {
+        matches!(self.streams[usize::from(at)], Stream::Open | Stream::Sending)
+    }
+
     fn drain(&mut self, leases: &mut Leases) {
         while let Some(action) = leases.poll_action() {
             match action {
-                Action::Open => self.opening = true,
-                Action::Close => (self.opening, self.open, self.sending) = (false, false, false),
-                Action::Renew(_) => self.sending = true,
+                Action::Open(at) => {
+                    assert_eq!(self.streams[at], Stream::Down, "opened twice");
+                    self.streams[at] = Stream::Opening;
+                }
+                Action::Close(at) => self.streams[at] = Stream::Down,
+                Action::Renew(at, _) => {
+                    assert_eq!(self.streams[at], Stream::Open, "no room for a renewal");
+                    self.streams[at] = Stream::Sending;
+                }
                 Action::Extend(id, _) => assert!(self.kept.contains(&id), "{id:?} is over"),
                 Action::End(id, _) => {
                     let before = self.kept.len();

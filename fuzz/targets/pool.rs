@@ -7,6 +7,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use tenure::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool, Want};
 use tenure::core::time::Instant;
 
+use crate::inputs::inputs;
+
 #[derive(Arbitrary, Debug)]
 enum Input {
     Added,
@@ -51,13 +53,7 @@ pub(crate) fn run(data: &[u8]) {
     };
     let mut pool = Pool::new(limits, seed);
     let mut driver = Driver::default();
-    for _ in 0..INPUTS_MAX {
-        if data.is_empty() {
-            return;
-        }
-        let Ok(input) = Input::arbitrary(&mut data) else {
-            return;
-        };
+    for input in inputs(&mut data).take(INPUTS_MAX) {
         driver.feed(&mut pool, input);
         driver.drain(&mut pool);
         pool.check();

@@ -15,6 +15,8 @@ use tenure::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse
 use tenure::pb::mvccpb::{Event, KeyValue};
 use tenure::{Error, Revision};
 
+use crate::inputs::inputs;
+
 #[derive(Arbitrary, Debug)]
 enum Input {
     Create {
@@ -85,13 +87,7 @@ pub(crate) fn run(data: &[u8]) {
         open: false,
         refuses: false,
     };
-    for _ in 0..INPUTS_MAX {
-        if data.is_empty() {
-            break;
-        }
-        let Ok(input) = Input::arbitrary(&mut data) else {
-            break;
-        };
+    for input in inputs(&mut data).take(INPUTS_MAX) {
         driver.feed(&mut watches, input);
         driver.drain(&mut watches);
         watches.check();

@@ -101,6 +101,6 @@ impl Discovery {
 
     fn failed(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
         let message = format!("cannot look up the SRV records of {:?}", self.domain);
-        Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message).with_source(cause)
+        Error::unsent(Origin::Transport, message).with_source(cause)
     }
 }

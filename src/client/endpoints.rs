@@ -71,8 +71,10 @@ impl Endpoints<'_> {
     ///
     /// # Errors
     ///
-    /// Nobody answered, or no member has an address that this client understands.
-    /// Nothing has changed then.
+    /// Nobody answered, or no member has an address that this client understands; or the
+    /// list is that of another cluster than the last one that was asked for
+    /// ([`EtcdError::ClusterIdMismatch`](crate::EtcdError::ClusterIdMismatch)). Nothing has
+    /// changed then.
     ///
     /// # Cancel safety
     ///

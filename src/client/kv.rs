@@ -171,6 +171,7 @@ impl<C> Get<C> {
     /// possibly stale.
     pub fn serializable(mut self) -> Self {
         self.request.serializable = true;
+        self.options.is_local = true;
         self
     }
 

@@ -80,7 +80,7 @@ impl Client {
     ///
     /// Dropped before it completes, it has at most renewed the lease.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
-        let (sent, answer) = self.renew(id).await?;
+        let (sent, answer) = self.channel().runtime().run(self.renew(id)).await?;
         Lease::keep(self.leases_kept(), id, sent, answer.ttl, Proof::Renewal)
     }
 
@@ -127,7 +127,8 @@ impl Client {
     ///
     /// Dropped before it completes, it may have renewed the lease.
     pub async fn lease_keep_alive_once(&self, id: LeaseId) -> Result<LeaseKeepAliveResponse, Error> {
-        self.renew(id).await.map(|(_, answer)| answer)
+        let renewing = self.renew(id);
+        self.channel().runtime().run(renewing).await.map(|(_, answer)| answer)
     }
 
     /// Asks how long a lease has left. A lease that is not there is no error: its

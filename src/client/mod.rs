@@ -4,11 +4,13 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+mod cache;
 #[cfg(feature = "srv")]
 mod discovery;
 mod endpoints;
 mod kv;
 mod lease;
+mod list_watch;
 #[cfg(feature = "unstable")]
 mod raw;
 mod txn;
@@ -23,11 +25,13 @@ pub use crate::net::call::Call;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
 pub use crate::net::route::Route;
+pub use cache::{Cache, Entries};
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
 pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
+pub use list_watch::{ListWatch, ListWatchEnd, Update};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
 pub use txn::{Comparand, Compare, Op, Txn};
@@ -38,6 +42,7 @@ use crate::error::Error;
 use crate::net::channel::Channel;
 use crate::net::dial::{Once, Socket};
 use crate::net::lease_keeper::LeaseKeeper;
+use crate::net::runtime::Runtime;
 use crate::net::tokens::Tokens;
 use crate::net::watch_driver::WatchStream;
 
@@ -70,7 +75,8 @@ impl Client {
     /// Connects to a cluster with the default [`Config`].
     ///
     /// Calls go round over the endpoints that are well. One that lives is enough.
-    /// Must be called on a tokio runtime with IO and time enabled.
+    /// Must be called on a tokio runtime with IO and time enabled, or with
+    /// [`Config::own_thread`].
     ///
     /// # Errors
     ///
@@ -120,7 +126,8 @@ impl Client {
         }
         let client = Client::new(dial, endpoints, config)?;
         client.channel().connected().await?;
-        client.channel().authenticated().await?;
+        let channel = client.channel();
+        channel.runtime().run(channel.authenticated()).await?;
         Ok(client)
     }
 
@@ -142,7 +149,8 @@ impl Client {
         let tokens = Tokens::new(config.auth.as_ref(), chance())?;
         #[cfg(feature = "tls")]
         let dial = crate::net::tls::Secured::new(dial, config.tls.clone());
-        let channel = Channel::new(endpoints, Arc::new(dial), config, tokens, chance());
+        let runtime = Runtime::new(config.own_thread)?;
+        let channel = Channel::new(endpoints, Arc::new(dial), config, tokens, runtime, chance());
         if let Some(interval) = channel.config().sync_interval {
             channel.sync_at(interval, chance());
         }
@@ -177,5 +185,9 @@ impl fmt::Debug for Client {
 
 /// A number that differs from client to client, for jitter and nothing secret.
 pub(crate) fn chance() -> u64 {
+    #[cfg(feature = "unstable")]
+    if let Some(chance) = crate::net::simulation::chance() {
+        return chance;
+    }
     RandomState::new().hash_one(0)
 }

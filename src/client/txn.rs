@@ -40,7 +40,10 @@ impl Client {
         Txn {
             client: self,
             request: TxnRequest::default(),
-            options: CallOptions::default(),
+            options: CallOptions {
+                is_local: true,
+                ..CallOptions::default()
+            },
         }
     }
 }
@@ -70,13 +73,17 @@ impl<C> Txn<C> {
 
     /// Adds an operation for when every comparison holds.
     pub fn then(mut self, op: impl Into<Op>) -> Self {
-        self.request.success.push(op.into().0);
+        let op = op.into();
+        self.options.is_local &= op.is_local();
+        self.request.success.push(op.0);
         self
     }
 
     /// Adds an operation for when a comparison does not hold.
     pub fn or_else(mut self, op: impl Into<Op>) -> Self {
-        self.request.failure.push(op.into().0);
+        let op = op.into();
+        self.options.is_local &= op.is_local();
+        self.request.failure.push(op.0);
         self
     }
 }
@@ -102,6 +109,12 @@ impl Op {
     /// Deletes a key or a range, with the options of [`Delete`].
     pub fn delete(keys: impl Into<KeyRange>) -> Delete {
         Delete::new((), keys.into())
+    }
+
+    /// Whether a member answers it from what it has. A transaction of nothing else needs
+    /// no leader.
+    fn is_local(&self) -> bool {
+        matches!(&self.0.request, Some(Request::RequestRange(range)) if range.serializable)
     }
 }
 

@@ -64,6 +64,7 @@ impl Client {
                 request,
                 buffer_bytes: BUFFER_BYTES_DEFAULT,
                 resume: true,
+                catch_up: true,
                 ..Create::default()
             },
             timeout: None,
@@ -140,8 +141,8 @@ impl CreateWatch<'_> {
 
     /// How many bytes of events may wait for the reader: keys, values, some 200 for each
     /// event, and as many for each batch; up to a quarter more are held by the first of them,
-    /// which share the buffers they were received in. When there are more the watch ends
-    /// in [`WatchEnd::Lagged`], or else [catches up](CreateWatch::catch_up).
+    /// which share the buffers they were received in. When there are more the watch
+    /// [catches up](CreateWatch::catch_up), or else ends in [`WatchEnd::Lagged`].
     /// It is also the bound on one revision's events that the server sends in
     /// pieces; see [`WatchEnd::TooLarge`]. Default: 4 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
@@ -160,8 +161,10 @@ impl CreateWatch<'_> {
     /// [`buffer_bytes`](CreateWatch::buffer_bytes) goes on: it is cancelled on the
     /// server, and once the reader has read all that waits, created again behind it. The
     /// reader misses nothing, and where the history was compacted meanwhile it comes to
-    /// [`WatchEnd::Compacted`]. Default: it ends in [`WatchEnd::Lagged`], so that
-    /// the reader learns that it is slow.
+    /// [`WatchEnd::Compacted`]. That is the default: the server still has what did not fit,
+    /// and a watch that outlives its connection should outlive a slow minute too;
+    /// [`Watch::catch_ups`] tells of it. Without, it ends in [`WatchEnd::Lagged`], for a
+    /// reader that would rather drop what it has missed, or must learn that it is slow.
     pub fn catch_up(mut self, catch_up: bool) -> Self {
         self.create.catch_up = catch_up;
         self

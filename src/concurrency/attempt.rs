@@ -96,10 +96,7 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let (client, place) = (self.session.client(), self.slot.place());
-        let txn = match if_empty {
-            true => requests::register_if_empty(client, place, gate, self.value),
-            false => requests::register(client, place, gate, self.value),
-        };
+        let txn = requests::register(client, place, gate, self.value, if_empty);
         let Some(answer) = self.unless_ended(txn.into_future()).await else {
             return Ok(());
         };
@@ -161,7 +158,7 @@ impl<'a> Attempt<'a> {
 
     async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
         match keys {
-            Some(keys) => self.client().watch(keys).no_put().resume(false).await.map(Some),
+            Some(keys) => self.client().watch(keys).no_put().resume(false).catch_up(false).await.map(Some),
             None => Ok(None),
         }
     }

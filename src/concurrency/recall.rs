@@ -45,7 +45,7 @@ pub(super) fn begin(session: &Session, slot: &Arc<Slot>, linger: u64) {
             backoff: shared.backoff(),
             _place: place,
         };
-        shared.runtime().spawn(recall.run());
+        shared.client().channel().runtime().spawn(recall.run());
     }
 }
 

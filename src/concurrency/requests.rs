@@ -13,38 +13,30 @@ use crate::pb::mvccpb::KeyValue;
 use crate::types::{KeyRange, Revision};
 
 /// If the own key is absent and the gate unchanged: put the key, read the queue.
+/// `if_empty`: if the whole queue is empty, so that there is none to read. A key below
+/// the prefix has a create_revision, so comparing the range with 0 fails on any.
 pub(super) fn register<'a>(
     client: &'a Client,
     place: &Place,
     gate: Revision,
     value: &Bytes,
+    if_empty: bool,
 ) -> Txn<&'a Client> {
-    client
+    let absent = match if_empty {
+        true => queue(place),
+        false => KeyRange::key(place.key.clone()),
+    };
+    let txn = client
         .txn()
         .control()
-        .when(Compare::create_revision(place.key.clone()).equal(Revision::ZERO))
+        .when(Compare::create_revision(absent).equal(Revision::ZERO))
         .when(Compare::mod_revision(place.gate.clone()).equal(gate))
-        .then(Op::put(place.key.clone(), value.clone()).lease(place.lease))
-        .then(newest(Op::get(queue(place))))
-        .or_else(own(place))
-        .or_else(Op::get(place.gate.clone()).keys_only())
-        .or_else(newest(Op::get(queue(place))))
-}
-
-/// If the queue is empty and the gate unchanged: put the own key. A key below the
-/// prefix has a create_revision, so comparing the range with 0 fails on any.
-pub(super) fn register_if_empty<'a>(
-    client: &'a Client,
-    place: &Place,
-    gate: Revision,
-    value: &Bytes,
-) -> Txn<&'a Client> {
-    client
-        .txn()
-        .when(Compare::create_revision(queue(place)).equal(Revision::ZERO))
-        .when(Compare::mod_revision(place.gate.clone()).equal(gate))
-        .then(Op::put(place.key.clone(), value.clone()).lease(place.lease))
-        .or_else(own(place))
+        .then(Op::put(place.key.clone(), value.clone()).lease(place.lease));
+    let txn = match if_empty {
+        true => txn,
+        false => txn.then(newest(Op::get(queue(place)))),
+    };
+    txn.or_else(own(place))
         .or_else(Op::get(place.gate.clone()).keys_only())
         .or_else(newest(Op::get(queue(place))))
 }

@@ -95,7 +95,8 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        shared.runtime().spawn(releaser::run(shared.clone()));
+        let releasing = releaser::run(shared.clone());
+        shared.client().channel().runtime().spawn(releasing);
         Session {
             _handle: Arc::new(Handle(shared.clone())),
             shared,

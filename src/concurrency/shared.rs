@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::backlog::Backlog;
@@ -35,8 +34,6 @@ pub(super) struct Shared {
     backlog: Backlog,
     /// A permit for each name that may linger.
     lingering: Arc<Semaphore>,
-    /// Where the session was opened; its tasks run there.
-    runtime: Handle,
 }
 
 impl Shared {
@@ -49,7 +46,6 @@ impl Shared {
             slots: Arc::default(),
             backlog: Backlog::default(),
             lingering: Arc::new(Semaphore::new(LINGERING_MAX)),
-            runtime: Handle::current(),
         }
     }
 
@@ -67,10 +63,6 @@ impl Shared {
 
     pub(super) fn lingering(&self) -> &Arc<Semaphore> {
         &self.lingering
-    }
-
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.runtime
     }
 
     pub(super) fn holder(&self) -> Bytes {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 /// How the client proves who it is, where etcd has authentication enabled.
 ///
 /// Neither `Debug` nor any error shows a password or a token. Both travel as they
-/// are: use TLS where others can listen.
+/// are: use TLS where others can listen. A password is kept in memory for as long as the
+/// client lives, to ask for the next token, and is not overwritten when it is dropped: by
+/// then the buffers of requests, HTTP/2 and TLS have had copies that nobody can reach.
 ///
 /// ```
 /// use tenure::{Auth, Config};

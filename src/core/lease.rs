@@ -1,46 +1,68 @@
-//! Keeping many leases alive over one stream: when to renew which, until when
-//! each is proven, and when the stream is given up. `net/lease_driver` drives it;
-//! it owns no stream, no clock and no handle.
+//! Keeping many leases alive over one stream, and over a second one while that is
+//! needed: when to renew which, until when each is proven, and when a stream is given
+//! up. `net/lease_driver` drives it; it owns no stream, no clock and no handle.
 //!
 //! A reply proves that the server had the lease when the request was *sent*, not
 //! when the reply came, so a lease is valid until send time + TTL - margin. What
 //! is not proven by then ends, with no help from the network. A reply belongs to
-//! the request of its lease that has been out the longest, since a server, and
-//! a proxy too, answers the requests of one lease in order. One renewal per lease is
-//! out at a time, and any number over all.
+//! the request of its lease that has been out the longest on its stream, since a server, and
+//! a proxy too, answers the requests of one lease in order. Of one lease a few renewals
+//! are out on a stream at most, and any number over all.
 //!
 //! ```text
-//!  a lease             due, TTL/3          Renew
-//!    kept ──▶ waiting ────────▶ ready ────────────▶ in flight
-//!                ▲                ▲ ◀── stream lost ──┘ │
-//!                └────────────────┼── reply, TTL > 0 ───┤
-//!                                 │                     │
-//!    ended ◀── deadline, or given up by the user ───────┴─ reply, TTL 0
+//!  a lease             due, TTL/3           Renew
+//!    kept ──▶ looked at ────────▶ ready ───────────▶ out, and looked at in TTL/3
+//!              later ▲              ▲                  │        │      │
+//!                    └── reply ─────┼──────────────────┘        │      │ not answered
+//!                       TTL > 0     │ room on another stream,   │      ▼
+//!                                   └─ or one that is new ──────┼── starved
+//!    ended ◀── deadline, given up by the user, reply with TTL 0 ┘
 //!
-//!  the stream           a lease is ready and the wait is over
-//!    down until t ──────────────────────────────────────────▶ opening
-//!       ▲  ▲                                                   │   │
-//!       │  └──── failed, or not there within the patience ─────┘   │ opened
-//!       └─────── lost, silent, or no lease left ──── open ◀────────┘
+//!  a stream                  a lease is starved, the wait is over
+//!    down ───────────────────────────────────────────▶ opening
+//!     ▲ ▲                                               │   │
+//!     │ └───── failed, or not there within TTL/3 ───────┘   │ opened
+//!     │                                                     ▼
+//!     └── lost, no lease left, or: spare and idle, ──────── open
+//!         spare and silent for a TTL, or in the way
+//!         of another one
 //! ```
 //!
-//! The patience is a third of the shortest TTL: a stream that is silent for so
-//! long while renewals are out leaves time for another one.
+//! Renewals go to the stream that was opened last. A lease that is not answered
+//! there for a third of its TTL, or the stream of which is silent for a third of the
+//! shortest TTL, is starved: it is renewed once more on the first stream, and on another one, of
+//! another member, as soon as that is open. What comes late counts from when it was asked
+//! for, so that a round trip may be longer than that third. With both streams in use the
+//! one that is silent for two thirds is closed, to make room for another.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::jitter::Jitter;
 use super::slot_heap::SlotHeap;
 use super::time::Instant;
+use crate::error::Code;
 use crate::types::LeaseId;
 
+mod end;
+mod rules;
+#[cfg(test)]
+mod seconds;
 #[cfg(test)]
 mod simulation;
+mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
+
+pub use end::{LeaseEnd, valid_until};
+use rules::{Rule, Rules};
+use stream::{State, Stream};
+use table::{Reply, Table};
+
+/// How many streams there are at a time: numbers below this name them.
+pub const STREAMS_MAX: usize = 2;
 
 /// A renewal is due when this part of the TTL has passed: two further attempts
 /// fit in, and the load is that of etcd's own client.
@@ -55,70 +77,29 @@ const RENEWAL_SPREAD: u32 = 4;
 /// that takes less than half the time of the processor.
 const RENEWAL_TICK_NANOS: u64 = 20_000_000;
 
-/// What lies between the deadline and the earliest end on the server: first the time from a check
-/// to its effect, up to a second where the TTL leaves room for that; then the
-/// drift between two clocks, which NTP slews by at most 500 ppm each.
-const EFFECT_TTL_DIVISOR: u32 = 10;
-const EFFECT_MAX: Duration = Duration::from_secs(1);
-const DRIFT_TTL_DIVISOR: u32 = 1000;
+/// The least time between two renewals of a lease, whatever the server calls its TTL.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// A new stream after a lost one. The first wait is short, since the shortest
 /// leases live for two seconds; the cap keeps a dead cluster from being hammered.
 const BACKOFF_BASE: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Renewals of given-up leases that may be out, beside one for each lease kept. With more,
-/// a server that never answers would make us remember without bound.
+/// Renewals of given-up leases that may be out on a stream, beside one for each lease
+/// kept. With more, a server that never answers would make us remember without bound.
 const ABANDONED_MAX: usize = 1024;
 
-/// Why a lease is no longer kept alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LeaseEnd {
-    /// Its deadline passed without a proof that the server still has it.
-    Expired,
-    /// It was revoked through its handle.
-    Revoked,
-    /// The server answered a renewal that it has no such lease: it expired there, or
-    /// somebody revoked it.
-    UnknownToServer,
-    /// Its handle was dropped or told to forget it. The server keeps the lease
-    /// until it runs out.
-    Closed,
-}
-
-impl fmt::Display for LeaseEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LeaseEnd::Expired => "the lease was not renewed in time",
-            LeaseEnd::Revoked => "the lease was revoked",
-            LeaseEnd::UnknownToServer => "the server no longer has the lease",
-            LeaseEnd::Closed => "the lease is no longer kept alive",
-        })
-    }
-}
-
-impl std::error::Error for LeaseEnd {}
-
-/// Until when a lease of this TTL is valid after a request that was sent at
-/// `sent` and granted or renewed it.
-#[must_use]
-pub fn valid_until(sent: Instant, ttl: Duration) -> Instant {
-    let effect = (ttl / EFFECT_TTL_DIVISOR).min(EFFECT_MAX);
-    let drift = ttl / DRIFT_TTL_DIVISOR;
-    sent + (ttl - effect - drift)
-}
-
-/// What the driver is to do.
+/// What the driver is to do. Streams have numbers below [`STREAMS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Open a stream, and say [`Leases::handle_opened`] or [`Leases::handle_closed`].
-    Open,
-    /// Drop the stream, or the attempt to open one. Nothing more is heard of it.
-    Close,
-    /// Send a renewal, and say [`Leases::handle_sent`] when the stream has taken
-    /// it. The next renewal waits for that, other actions do not.
-    Renew(LeaseId),
+    /// Open this stream, on another member than the other one's where there is one, and
+    /// say [`Leases::handle_opened`] or [`Leases::handle_closed`].
+    Open(usize),
+    /// Drop this stream, or the attempt to open it. Nothing more is heard of it.
+    Close(usize),
+    /// Send a renewal on this stream, and say [`Leases::handle_sent`] when that has
+    /// taken it. The stream's next renewal waits for that, other actions do not.
+    Renew(usize, LeaseId),
     /// The lease is proven until the instant.
     Extend(LeaseId, Instant),
     /// The lease is over, and was told so once.
@@ -129,19 +110,20 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Leases {
     now: Instant,
-    stream: Stream,
-    /// The open stream has not yet taken the last renewal.
-    sending: bool,
-    /// When the stream last proved that it works, or was first asked to.
-    heard: Instant,
-    /// Renewals out, those of given-up leases included.
-    in_flight: usize,
-    abandoned: usize,
+    rules: Rules,
+    streams: [Stream; STREAMS_MAX],
+    /// The stream that was opened last; the other one is spare.
+    current: usize,
+    /// No stream is opened before.
+    reopen_at: Instant,
+    /// Why the last stream was refused, unless a renewal was answered since.
+    refusal: Option<Code>,
     table: Table,
-    /// Waiting leases by the time of their renewal.
-    waiting: SlotHeap<Instant>,
-    /// Leases to renew now, the one that ends first at the front.
-    ready: SlotHeap<Instant>,
+    /// When to look at a lease: it is due, or was to be answered by then.
+    looks: SlotHeap<Instant>,
+    /// Leases that are due, and no stream that is sure to answer; the one that ends
+    /// first at the front. They may wait for an answer all the same.
+    starved: SlotHeap<Instant>,
     /// Every kept lease by its deadline.
     deadlines: SlotHeap<Instant>,
     /// Every kept lease by its TTL.
@@ -149,13 +131,6 @@ pub struct Leases {
     actions: VecDeque<Action>,
     backoff: Backoff,
     jitter: Jitter,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
-    Down { until: Instant },
-    Opening { since: Instant },
-    Open,
 }
 
 impl Leases {
@@ -166,16 +141,14 @@ impl Leases {
         let backoff_seed = jitter.next_u64();
         Leases {
             now: Instant::default(),
-            stream: Stream::Down {
-                until: Instant::default(),
-            },
-            sending: false,
-            heard: Instant::default(),
-            in_flight: 0,
-            abandoned: 0,
+            rules: Rules::default(),
+            streams: std::array::from_fn(|_| Stream::down()),
+            current: 0,
+            reopen_at: Instant::default(),
+            refusal: None,
             table: Table::default(),
-            waiting: SlotHeap::new(),
-            ready: SlotHeap::new(),
+            looks: SlotHeap::new(),
+            starved: SlotHeap::new(),
             deadlines: SlotHeap::new(),
             ttls: SlotHeap::new(),
             actions: VecDeque::new(),
@@ -184,7 +157,7 @@ impl Leases {
         }
     }
 
-    /// Whether no lease is kept. A stream is closed then.
+    /// Whether no lease is kept. The streams are closed then.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.deadlines.is_empty()
@@ -209,44 +182,57 @@ impl Leases {
     }
 
     /// The stream that [`Action::Open`] asked for is open.
-    pub fn handle_opened(&mut self, now: Instant) {
+    pub fn handle_opened(&mut self, now: Instant, stream: usize) {
         self.advance(now);
-        if let Stream::Opening { .. } = self.stream {
-            self.stream = Stream::Open;
+        if self.streams[stream].is_opening() {
+            self.streams[stream].open(self.now);
+            self.current = stream;
+            self.feed(stream);
         }
         self.settle();
     }
 
-    /// The stream ended, or could not be opened.
-    pub fn handle_closed(&mut self, now: Instant) {
+    /// The stream ended, or could not be opened; with the code of the server that
+    /// refuses it for good, as far as it knows.
+    pub fn handle_closed(&mut self, now: Instant, stream: usize, refusal: Option<Code>) {
         self.advance(now);
-        if !matches!(self.stream, Stream::Down { .. }) {
-            self.drop_stream();
+        if self.streams[stream].state != State::Down {
+            self.refusal = refusal;
+            self.back_off();
+            self.drop_stream(stream);
         }
         self.settle();
     }
 
-    /// The stream took the last renewal; it can take another.
-    pub fn handle_sent(&mut self, now: Instant) {
+    /// The stream took its last renewal; it can take another.
+    pub fn handle_sent(&mut self, now: Instant, stream: usize) {
         self.advance(now);
-        self.sending = false;
+        self.streams[stream].sending = false;
         self.settle();
     }
 
-    /// The server answered a renewal. A TTL of 0, in seconds, says that the lease is gone.
-    pub fn handle_reply(&mut self, now: Instant, id: LeaseId, ttl_seconds: i64) {
+    /// The server answered a renewal on this stream. A TTL of 0, in seconds, says that
+    /// the lease is gone.
+    pub fn handle_reply(&mut self, now: Instant, stream: usize, id: LeaseId, ttl_seconds: i64) {
         // Ends what is due first: a reply after the deadline revives nothing.
         self.advance(now);
-        if let Some(reply) = self.table.take_reply(id) {
-            self.heard = self.now;
-            self.backoff.reset();
-            self.in_flight -= 1;
+        if let Some(reply) = self.table.take_reply(stream, id) {
+            let was_silent = self.is_silent(stream);
+            self.note_heard(stream);
             match (reply, u64::try_from(ttl_seconds)) {
-                (Reply::Abandoned, _) => self.abandoned -= 1,
+                (Reply::Abandoned, _) => self.streams[stream].abandoned -= 1,
                 (Reply::Proof { slot, sent }, Ok(ttl @ 1..)) => {
-                    self.prove(slot, sent, Duration::from_secs(ttl))
+                    let sent = if self.rules.keep(Rule::SentTime) {
+                        sent
+                    } else {
+                        self.now
+                    };
+                    self.prove(slot, sent, Duration::from_secs(ttl));
                 }
                 (Reply::Proof { slot, .. }, _) => self.end(slot, LeaseEnd::UnknownToServer),
+            }
+            if was_silent {
+                self.feed(stream);
             }
         }
         self.settle();
@@ -255,11 +241,25 @@ impl Leases {
     /// The time that [`Leases::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        if self.stream_timeout().is_some_and(|at| at <= self.now) {
-            self.actions.push_back(Action::Close);
-            self.drop_stream();
+        for stream in 0..STREAMS_MAX {
+            if self.silence(stream).is_some_and(|at| at <= self.now) {
+                self.give_away(stream);
+            }
+            if self.stream_timeout(stream).is_some_and(|at| at <= self.now) {
+                if self.streams[stream].is_opening() {
+                    self.back_off();
+                }
+                self.close(stream);
+            }
         }
         self.settle();
+    }
+
+    /// Why the server does not let leases be renewed, as far as it last said: what
+    /// ends now ends for that.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Code> {
+        self.refusal
     }
 
     /// The next thing to do; drained after every input.
@@ -267,298 +267,317 @@ impl Leases {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        if self.stream != Stream::Open || self.sending {
-            return None;
-        }
-        let (_, slot) = self.ready.first()?;
-        self.ready.remove(slot);
-        if self.in_flight == 0 {
-            self.heard = self.now;
-        }
-        self.in_flight += 1;
-        self.sending = true;
-        let entry = &mut self.table.entries[slot as usize];
-        entry.sent = Some(self.now);
-        Some(Action::Renew(entry.id))
+        [self.current, self.spare()].into_iter().find_map(|stream| self.poll_renewal(stream))
     }
 
     /// When to call [`Leases::handle_timeout`], whatever else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|first| first.0);
-        let renewal = self.waiting.first().map(|first| first.0);
-        let reopening = match self.stream {
-            Stream::Down { until } if !self.ready.is_empty() => Some(until),
-            _ => None,
-        };
-        [deadline, renewal, reopening, self.stream_timeout()].into_iter().flatten().min()
+        let look = self.looks.first().map(|first| first.0);
+        let streams = (0..STREAMS_MAX).flat_map(|at| [self.stream_timeout(at), self.silence(at)]);
+        let way = self.in_the_way().map(|(at, _)| at);
+        let times = [deadline, look, way, self.wants_stream().then_some(self.reopen_at)];
+        times.into_iter().chain(streams).flatten().min()
     }
 
     /// Panics if the machine contradicts itself.
     pub fn check(&self) {
-        let heaps = [&self.waiting, &self.ready, &self.deadlines];
-        heaps.into_iter().for_each(SlotHeap::check);
-        self.ttls.check();
-        let (mut kept, mut in_flight, mut abandoned) = (0, 0, 0);
-        for (slot, entry) in (0..).zip(&self.table.entries) {
-            let out = usize::from(entry.sent.is_some());
-            let places =
-                usize::from(self.waiting.key(slot).is_some()) + usize::from(self.ready.key(slot).is_some());
-            assert_eq!(
-                places + out,
-                usize::from(entry.kept),
-                "{entry:?} has not one place"
-            );
-            assert_eq!(
-                self.deadlines.key(slot).is_some(),
-                entry.kept,
-                "{entry:?} and its deadline"
-            );
-            assert_eq!(self.ttls.key(slot).is_some(), entry.kept, "{entry:?} and its TTL");
-            kept += usize::from(entry.kept);
-            in_flight += out + entry.abandoned as usize;
-            abandoned += entry.abandoned as usize;
+        for heap in [&self.looks, &self.starved, &self.deadlines] {
+            heap.check();
         }
-        assert_eq!(
-            (self.in_flight, self.abandoned),
-            (in_flight, abandoned),
-            "renewals out"
-        );
-        assert!(abandoned <= ABANDONED_MAX + kept, "too many abandoned renewals");
-        assert!(self.stream == Stream::Open || (in_flight == 0 && !self.sending));
-        assert!(kept > 0 || matches!(self.stream, Stream::Down { .. }));
+        self.ttls.check();
+        let (mut kept, mut out, mut abandoned) = (0, [0; STREAMS_MAX], [0; STREAMS_MAX]);
+        for (slot, entry) in (0..).zip(&self.table.entries) {
+            let (is_looked_at, is_starved) =
+                (self.looks.key(slot).is_some(), self.starved.key(slot).is_some());
+            assert_eq!(
+                is_looked_at || is_starved,
+                entry.kept,
+                "{entry:?} is looked at or starved"
+            );
+            let mut ready = self.streams.iter().filter(|stream| stream.ready.key(slot).is_some());
+            assert!(ready.next().is_none() || (is_looked_at && ready.next().is_none()));
+            let heaps = (self.deadlines.key(slot).is_some(), self.ttls.key(slot).is_some());
+            assert_eq!(heaps, (entry.kept, entry.kept), "{entry:?} and its deadline");
+            kept += usize::from(entry.kept);
+            for stream in 0..STREAMS_MAX {
+                let is_ready = self.streams[stream].ready.key(slot).is_some();
+                assert!(
+                    !is_ready || !entry.out[stream].is_full(),
+                    "{entry:?} is out too often"
+                );
+                assert!(entry.kept || entry.out[stream].is_empty());
+                out[stream] += entry.out[stream].count() + entry.abandoned[stream] as usize;
+                abandoned[stream] += entry.abandoned[stream] as usize;
+            }
+        }
+        for (at, stream) in self.streams.iter().enumerate() {
+            stream.ready.check();
+            assert_eq!(
+                (stream.in_flight, stream.abandoned),
+                (out[at], abandoned[at]),
+                "renewals out"
+            );
+            assert!(
+                abandoned[at] <= ABANDONED_MAX + kept,
+                "too many abandoned renewals"
+            );
+            assert!(stream.is_open() || (stream.is_idle() && !stream.sending));
+            assert!(kept > 0 || stream.state == State::Down);
+        }
+        assert!(self.streams.iter().filter(|stream| stream.is_opening()).count() <= 1);
+        assert!(!self.wants_stream() || self.reopen_at > self.now, "nobody opens");
         assert!(self.deadlines.first().is_none_or(|first| first.0 > self.now));
-        assert!(self.waiting.first().is_none_or(|first| first.0 > self.now));
+        assert!(self.looks.first().is_none_or(|first| first.0 > self.now));
         self.table.check();
     }
 
-    /// Lets the time come: leases end, and others become ready.
+    /// Lets the time come: leases end, and others are due.
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         while let Some((deadline, slot)) = self.deadlines.first() {
             if deadline > self.now {
                 break;
             }
-            self.end(slot, LeaseEnd::Expired);
+            self.end(slot, self.expired());
         }
-        while let Some((due, slot)) = self.waiting.first() {
-            if due > self.now {
+        while let Some((at, slot)) = self.looks.first() {
+            if at > self.now {
                 break;
             }
-            self.waiting.remove(slot);
-            self.make_ready(slot);
+            let blocked = self.withdraw(slot);
+            self.place(slot, blocked);
         }
     }
 
-    /// Opens or closes the stream as the leases need it.
+    /// Opens or closes streams as the leases need it.
     fn settle(&mut self) {
-        let up = !matches!(self.stream, Stream::Down { .. });
-        if up && (self.is_empty() || self.abandoned > ABANDONED_MAX + self.deadlines.len()) {
-            self.actions.push_back(Action::Close);
-            self.drop_stream();
-        }
-        if let Stream::Down { until } = self.stream {
-            if until <= self.now && !self.ready.is_empty() {
-                self.stream = Stream::Opening { since: self.now };
-                self.actions.push_back(Action::Open);
+        for stream in 0..STREAMS_MAX {
+            let is_flooded = self.streams[stream].abandoned > ABANDONED_MAX + self.deadlines.len();
+            if is_flooded {
+                self.back_off();
+            }
+            if self.streams[stream].state != State::Down && (self.is_empty() || is_flooded) {
+                self.close(stream);
             }
         }
+        if let Some((_, stream)) = self.in_the_way().filter(|(at, _)| *at <= self.now) {
+            self.back_off();
+            self.close(stream);
+        }
+        if self.wants_stream() && self.reopen_at <= self.now {
+            let down = self.streams.iter().position(|stream| stream.state == State::Down);
+            if let Some(stream) = down {
+                self.streams[stream].state = State::Opening { since: self.now };
+                self.actions.push_back(Action::Open(stream));
+            }
+        }
+    }
+
+    /// Whether a lease waits for a stream that nobody opens, and there is room for one.
+    fn wants_stream(&self) -> bool {
+        let is_down = |stream: &Stream| stream.state == State::Down;
+        let bound = if self.rules.keep(Rule::SecondStream) {
+            1
+        } else {
+            STREAMS_MAX
+        };
+        !self.starved.is_empty()
+            && !self.streams.iter().any(Stream::is_opening)
+            && self.streams.iter().filter(|stream| is_down(stream)).count() >= bound
+    }
+
+    /// The stream that is silent longest, and when it is closed to make room for
+    /// another: where leases are starved beside both. Until then it may be slow only.
+    fn in_the_way(&self) -> Option<(Instant, usize)> {
+        let is_crowded = !self.starved.is_empty() && self.streams.iter().all(Stream::is_open);
+        let asked = self.streams.iter().enumerate().filter(|(_, stream)| stream.in_flight > 0);
+        let ends = asked.map(|(at, stream)| (stream.heard + self.patience() * 2, at));
+        ends.min().filter(|_| is_crowded)
     }
 
     fn prove(&mut self, slot: u32, sent: Instant, ttl: Duration) {
-        let entry = &mut self.table.entries[slot as usize];
-        // A lease that is kept a second time may bring a later proof than the reply that is out.
-        let sent = sent.max(entry.proven);
-        entry.proven = sent;
-        let deadline = valid_until(sent, ttl);
+        let entry = self.table.entry(slot);
+        // A lease that is kept a second time, or renewed on two streams, may have a later proof.
+        entry.proven = sent.max(entry.proven);
+        let (id, asked, deadline) = (entry.id, entry.asked(), valid_until(entry.proven, ttl));
         if deadline <= self.now {
-            return self.end(slot, LeaseEnd::Expired);
+            return self.end(slot, self.expired());
         }
         self.deadlines.set(slot, deadline);
         self.ttls.set(slot, ttl);
-        self.actions.push_back(Action::Extend(entry.id, deadline));
-        if entry.sent.is_some() {
-            return;
-        }
-        self.ready.remove(slot);
-        let interval = ttl / RENEWALS_PER_TTL;
-        let due = sent + (interval - self.jitter.below(interval / RENEWAL_SPREAD));
+        self.actions.push_back(Action::Extend(id, deadline));
+        let interval = self.interval(slot);
+        let due = asked + (interval - self.jitter.below(interval / RENEWAL_SPREAD));
         let due = Instant(due.0 - due.0 % RENEWAL_TICK_NANOS);
+        self.withdraw(slot);
         if due > self.now {
-            self.waiting.set(slot, due);
+            self.looks.set(slot, due);
         } else {
-            self.waiting.remove(slot);
-            self.make_ready(slot);
+            self.place(slot, None);
+        }
+    }
+
+    /// Gives a lease that is due to a stream that may answer, and not to the one that
+    /// has not taken it for too long.
+    fn place(&mut self, slot: u32, blocked: Option<usize>) {
+        self.withdraw(slot);
+        let Some(deadline) = self.deadlines.key(slot) else {
+            return;
+        };
+        let entry = &self.table.entries[slot as usize];
+        let has_room = |&stream: &usize| {
+            let is_full = entry.out[stream].is_full() || blocked == Some(stream);
+            self.streams[stream].is_open() && !is_full
+        };
+        let is_free = |stream: &usize| entry.out[*stream].is_empty() && !self.is_silent(*stream);
+        let open = [self.current, self.spare()].into_iter().filter(has_room);
+        let free = open.clone().find(is_free);
+        if free.is_none() {
+            self.starved.set(slot, deadline);
+        }
+        if let Some(stream) = free.or(open.clone().next()) {
+            self.streams[stream].ready.set(slot, deadline);
+        }
+        if free.is_some() || self.streams.iter().any(Stream::is_open) {
+            self.looks.set(slot, self.now + self.interval(slot));
+        }
+    }
+
+    /// Takes the lease out of every queue of those to come; whose turn it was to
+    /// renew it, where it was one's.
+    fn withdraw(&mut self, slot: u32) -> Option<usize> {
+        self.looks.remove(slot);
+        self.starved.remove(slot);
+        (0..STREAMS_MAX).find(|&stream| self.streams[stream].ready.remove(slot).is_some())
+    }
+
+    /// Gives the stream, which is new or answers again, what is starved.
+    fn feed(&mut self, stream: usize) {
+        for slot in 0..self.table.slots() {
+            if self.starved.key(slot).is_some() && self.table.entries[slot as usize].out[stream].is_empty() {
+                self.place(slot, None);
+            }
+        }
+    }
+
+    /// The stream is silent: what waits for it, or for its answer, looks for another.
+    fn give_away(&mut self, stream: usize) {
+        self.streams[stream].given_away = true;
+        for slot in 0..self.table.slots() {
+            let is_ready = self.streams[stream].ready.key(slot).is_some();
+            let is_out = |at: usize| !self.table.entries[slot as usize].out[at].is_empty();
+            let mut others = (0..STREAMS_MAX).filter(|at| *at != stream);
+            let has_other = others.any(|at| is_out(at) && !self.is_silent(at));
+            if is_ready || (is_out(stream) && !has_other) {
+                self.place(slot, None);
+            }
         }
     }
 
     fn end(&mut self, slot: u32, end: LeaseEnd) {
-        self.waiting.remove(slot);
-        self.ready.remove(slot);
+        self.withdraw(slot);
         self.deadlines.remove(slot);
         self.ttls.remove(slot);
         let id = self.table.entries[slot as usize].id;
-        self.abandoned += usize::from(self.table.let_go(slot));
+        for (stream, out) in self.streams.iter_mut().zip(self.table.let_go(slot)) {
+            stream.abandoned += out;
+        }
         self.actions.push_back(Action::End(id, end));
     }
 
-    fn make_ready(&mut self, slot: u32) {
-        if let Some(deadline) = self.deadlines.key(slot) {
-            self.ready.set(slot, deadline);
+    fn expired(&self) -> LeaseEnd {
+        self.refusal.map_or(LeaseEnd::Expired, LeaseEnd::Refused)
+    }
+
+    fn poll_renewal(&mut self, stream: usize) -> Option<Action> {
+        let renewing = &mut self.streams[stream];
+        if !renewing.is_open() || renewing.sending {
+            return None;
+        }
+        let (_, slot) = renewing.ready.first()?;
+        renewing.ready.remove(slot);
+        renewing.note_sent(self.now);
+        self.looks.set(slot, self.now + self.interval(slot));
+        let entry = self.table.entry(slot);
+        entry.out[stream].push(self.now);
+        Some(Action::Renew(stream, entry.id))
+    }
+
+    fn note_heard(&mut self, stream: usize) {
+        self.refusal = None;
+        let heard = &mut self.streams[stream];
+        heard.heard = self.now;
+        heard.given_away = false;
+        heard.in_flight -= 1;
+        if !std::mem::replace(&mut heard.answered, true) {
+            self.backoff.reset();
         }
     }
 
-    /// Forgets what was out, which proves nothing now, and lets it be sent again.
-    fn drop_stream(&mut self) {
-        let wait = self.backoff.next_wait().min(self.patience());
-        self.stream = Stream::Down {
-            until: self.now + wait,
-        };
-        self.sending = false;
+    fn close(&mut self, stream: usize) {
+        self.actions.push_back(Action::Close(stream));
+        self.drop_stream(stream);
+    }
+
+    /// Forgets what was out, which proves nothing now, and has it sent on the other
+    /// stream, or again.
+    fn drop_stream(&mut self, stream: usize) {
+        self.streams[stream].fall();
+        if stream == self.current {
+            self.current = self.spare();
+        }
         for slot in 0..self.table.slots() {
-            if self.table.forget_renewals(slot) {
-                self.make_ready(slot);
+            let was_out = self.table.forget_renewals(stream, slot);
+            let was_ready = self.streams[stream].ready.remove(slot).is_some();
+            let is_asked = self.table.entries[slot as usize].out.iter().any(|out| !out.is_empty());
+            if (was_out || was_ready) && !is_asked {
+                self.place(slot, None);
             }
         }
-        self.in_flight = 0;
-        self.abandoned = 0;
     }
 
-    /// When the stream has kept us waiting for too long.
-    fn stream_timeout(&self) -> Option<Instant> {
-        match self.stream {
-            Stream::Opening { since } => Some(since + self.patience()),
-            Stream::Open if self.in_flight > 0 => Some(self.heard + self.patience()),
-            _ => None,
+    fn back_off(&mut self) {
+        self.reopen_at = self.now + self.backoff.next_wait().min(self.patience());
+    }
+
+    /// When the stream has kept us waiting for too long, or we it.
+    fn stream_timeout(&self, at: usize) -> Option<Instant> {
+        let stream = &self.streams[at];
+        let is_spare = at != self.current && self.streams[self.current].is_open();
+        match stream.state {
+            State::Opening { since } => Some(since + self.patience()),
+            State::Open if !is_spare => None,
+            State::Open if stream.is_idle() => Some(stream.heard + self.patience()),
+            // What is out on it could prove the shortest lease for no longer.
+            State::Open => Some(stream.heard + self.patience() * RENEWALS_PER_TTL),
+            State::Down => None,
         }
     }
 
+    /// When the stream will have been silent for too long, unless that is known.
+    fn silence(&self, stream: usize) -> Option<Instant> {
+        let stream = &self.streams[stream];
+        (stream.in_flight > 0 && !stream.given_away).then(|| stream.heard + self.patience())
+    }
+
+    fn is_silent(&self, stream: usize) -> bool {
+        self.streams[stream].is_silent(self.now, self.patience())
+    }
+
+    fn spare(&self) -> usize {
+        (self.current + 1) % STREAMS_MAX
+    }
+
+    /// How long a stream that was asked may be silent.
     fn patience(&self) -> Duration {
-        let shortest = self.ttls.first().map_or(Duration::ZERO, |first| first.0);
-        shortest / RENEWALS_PER_TTL
-    }
-}
-
-/// The entries and how they are found: storage that is reused, so that a renewal
-/// allocates nothing.
-#[derive(Debug, Default)]
-struct Table {
-    entries: Vec<Entry>,
-    free: Vec<u32>,
-    by_id: BTreeMap<LeaseId, u32>,
-}
-
-/// One that is neither kept nor awaits a reply is free.
-#[derive(Debug)]
-struct Entry {
-    id: LeaseId,
-    kept: bool,
-    /// When the latest request that proved the lease was sent.
-    proven: Instant,
-    /// When the renewal that is out was sent.
-    sent: Option<Instant>,
-    /// Renewals out from before the lease was given up: as many replies are not
-    /// for the lease that may be kept under this ID by now.
-    abandoned: u32,
-}
-
-enum Reply {
-    Proof { slot: u32, sent: Instant },
-    Abandoned,
-}
-
-impl Table {
-    fn slots(&self) -> u32 {
-        // Slots are handed out as u32.
-        self.entries.len() as u32
+        self.ttls.first().map_or(Duration::ZERO, |first| first.0 / RENEWALS_PER_TTL)
     }
 
-    fn kept(&self, id: LeaseId) -> Option<u32> {
-        let slot = *self.by_id.get(&id)?;
-        self.entries[slot as usize].kept.then_some(slot)
-    }
-
-    /// The slot of this lease, which is kept from now on if it was not.
-    fn keep(&mut self, id: LeaseId) -> u32 {
-        if let Some(&slot) = self.by_id.get(&id) {
-            self.entries[slot as usize].kept = true;
-            return slot;
-        }
-        let entry = Entry {
-            id,
-            kept: true,
-            proven: Instant::default(),
-            sent: None,
-            abandoned: 0,
-        };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                self.slots() - 1
-            }
-        };
-        self.by_id.insert(id, slot);
-        slot
-    }
-
-    /// The request that a reply for this lease answers; `None` if none is out.
-    fn take_reply(&mut self, id: LeaseId) -> Option<Reply> {
-        let slot = *self.by_id.get(&id)?;
-        let entry = &mut self.entries[slot as usize];
-        if entry.abandoned > 0 {
-            entry.abandoned -= 1;
-            self.release_unused(slot);
-            return Some(Reply::Abandoned);
-        }
-        let sent = entry.sent.take()?;
-        Some(Reply::Proof { slot, sent })
-    }
-
-    /// No longer keeps the lease; whether a renewal of it is still out.
-    fn let_go(&mut self, slot: u32) -> bool {
-        let entry = &mut self.entries[slot as usize];
-        entry.kept = false;
-        let out = entry.sent.take().is_some();
-        entry.abandoned += u32::from(out);
-        self.release_unused(slot);
-        out
-    }
-
-    /// Nothing that is out for this slot will be answered; whether a kept lease
-    /// waited for that.
-    fn forget_renewals(&mut self, slot: u32) -> bool {
-        let entry = &mut self.entries[slot as usize];
-        let out = entry.sent.take().is_some();
-        if std::mem::take(&mut entry.abandoned) > 0 {
-            self.release_unused(slot);
-        }
-        out
-    }
-
-    fn release_unused(&mut self, slot: u32) {
-        let entry = &self.entries[slot as usize];
-        if !entry.kept && entry.abandoned == 0 {
-            self.by_id.remove(&entry.id);
-            self.free.push(slot);
-        }
-    }
-
-    fn check(&self) {
-        for (id, &slot) in &self.by_id {
-            let entry = &self.entries[slot as usize];
-            assert!(
-                entry.id == *id && (entry.kept || entry.abandoned > 0),
-                "{entry:?}"
-            );
-        }
-        assert_eq!(
-            self.by_id.len() + self.free.len(),
-            self.entries.len(),
-            "a slot is lost"
-        );
+    /// The time between two renewals of this lease.
+    fn interval(&self, slot: u32) -> Duration {
+        let ttl = self.ttls.key(slot).unwrap_or_default();
+        (ttl / RENEWALS_PER_TTL).max(INTERVAL_MIN)
     }
 }

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod backoff;
 pub mod jitter;
 pub mod lease;
+pub mod list_watch;
 pub mod lock;
 pub mod ping;
 pub mod pool;

@@ -19,6 +19,10 @@
 //!       └─ failed ─▶ gone ◀─ lost ─┘◀──────── its last stream ─┘
 //! ```
 //!
+//! Draining loses nothing and ends: the calls of such a connection are answered, or
+//! reach their deadlines; what lives long on it has a moment, and moves elsewhere when
+//! the connection is closed under it.
+//!
 //! A connection belongs to one class of traffic while anything of it is open.
 //! Another is dialled when the two classes meet on one, or when streams fill it;
 //! what is left over retires after a while.
@@ -48,6 +52,14 @@ const SUSPICION_MAX: Duration = Duration::from_secs(8);
 
 /// What is open on an endpoint that was removed has this long: longer than a call.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Watches and keepalives on a connection that drains have this long: a server that
+/// stops ends them itself by then, and another connection is up.
+const STREAMS_DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Connections of one endpoint that drain. Only a server that goes away again and
+/// again while it owes answers comes to so many; then the first of them is closed.
+const DRAINING_MAX: usize = 16;
 
 /// Streams on one connection, whatever the peer allows: the answers to so many fit
 /// into what h2 tolerates of small frames that come in one burst.
@@ -172,12 +184,13 @@ impl Pool {
                 false
             }
             State::Up => {
-                connection.state = State::Draining;
+                connection.drain(now);
                 actions.push_back(Action::Retire(connection.id));
                 true
             }
             State::Draining => true,
         });
+        member.close_surplus(actions);
         self.forget_removed();
     }
 
@@ -224,8 +237,9 @@ impl Pool {
         let connection = &mut member.connections[index];
         if connection.state == State::Up {
             let was_good = connection.was_good(now);
-            connection.state = State::Draining;
+            connection.drain(now);
             self.actions.push_back(Action::Retire(id));
+            member.close_surplus(&mut self.actions);
             // The next server is there already, as a rule.
             member.dial_at = match was_good {
                 true => now,
@@ -243,12 +257,27 @@ impl Pool {
         }
     }
 
-    /// What was picked or opened is over.
+    /// A call that was picked or opened is over.
     pub fn handle_closed(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(connection) = self.connection(id) {
-            connection.open = connection.open.saturating_sub(1);
-            connection.since = now;
+        let Some((at, index)) = self.find(id) else { return };
+        let member = &mut self.members[at];
+        let connection = &mut member.connections[index];
+        connection.open = connection.open.saturating_sub(1);
+        connection.streams = connection.streams.min(connection.open);
+        connection.since = now;
+        if connection.is_overdue && connection.has_no_calls() {
+            member.connections.remove(index);
+            self.actions.push_back(Action::Close(id));
+            self.forget_removed();
         }
+    }
+
+    /// The same of what [`Want::stream`] said would live long.
+    pub fn handle_stream_closed(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.connection(id) {
+            connection.streams = connection.streams.saturating_sub(1);
+        }
+        self.handle_closed(now, id);
     }
 
     /// The peer answered a call: it is well.
@@ -295,10 +324,19 @@ impl Pool {
             for connection in &mut member.connections {
                 connection.slow |= now.saturating_since(connection.since) >= APART_WAIT_MAX;
             }
+            member.connections.retain_mut(|connection| {
+                connection.is_overdue |= connection.drained_by.is_some_and(|by| by <= now);
+                let ends = connection.is_overdue && connection.has_no_calls();
+                if ends {
+                    actions.push_back(Action::Close(connection.id));
+                }
+                !ends
+            });
             while let Some(idle) = member.idle(now) {
-                idle.state = State::Draining;
+                idle.drain(now);
                 actions.push_back(Action::Retire(idle.id));
             }
+            member.close_surplus(actions);
         }
         self.forget_removed();
         self.redial(now);
@@ -344,8 +382,16 @@ impl Pool {
             connection.class = Some(want.class);
         }
         connection.open += 1;
+        connection.streams += usize::from(want.stream);
         connection.since = now;
         Some((member.id, connection.id))
+    }
+
+    /// Whether another endpoint than the one to avoid has a free stream.
+    #[must_use]
+    pub fn has_other(&self, want: Want) -> bool {
+        let mut others = self.members.iter().filter(|member| Some(member.id) != want.avoid);
+        others.any(|member| member.choose(want).is_some())
     }
 
     /// Whether this connection, of the caller's own choice, has a free stream.
@@ -396,10 +442,14 @@ impl Pool {
             let of = |state| member.connections.iter().filter(move |other| other.state == state);
             let live = of(State::Dialing).count() + of(State::Up).count();
             assert!(
-                live <= self.limits.connections_max.max(1) + 1,
+                live <= self.limits.connections_max.max(1).saturating_add(1),
                 "{member:?} has too many connections"
             );
             assert!(of(State::Dialing).count() <= 2, "{member:?} dials too often");
+            assert!(
+                of(State::Draining).count() <= DRAINING_MAX,
+                "{member:?} drains too much"
+            );
             assert!(
                 member.removed.is_none() || live == 0,
                 "{member:?} is none any more"
@@ -457,12 +507,15 @@ impl Pool {
             state: State::Dialing,
             class,
             open: 0,
+            streams: 0,
             streams_max: 0,
             answered: false,
             mute: false,
             slow: false,
             since: now,
             born: now,
+            drained_by: None,
+            is_overdue: false,
         });
         self.actions.push_back(Action::Dial(member.id, id));
     }
@@ -502,7 +555,7 @@ impl Pool {
             Class::Bulk => self.limits.connections_max.max(1),
             Class::Control => 1,
         };
-        let room = own < max && all < self.limits.connections_max.max(1) + 1;
+        let room = own < max && all <= self.limits.connections_max.max(1);
         member.removed.is_none() && !dialing && room && member.dial_at <= now
     }
 }

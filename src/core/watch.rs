@@ -49,7 +49,6 @@ mod behind;
 mod cursor;
 mod end;
 mod event;
-mod flaw;
 #[cfg(test)]
 mod hostile;
 mod life;
@@ -61,6 +60,7 @@ mod reopen;
 #[cfg(test)]
 mod resume;
 mod retries;
+mod rules;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -84,9 +84,11 @@ pub use event::{Batch, BatchKind, Event};
 pub use life::Create;
 use life::{Live, State, Watch};
 pub use queue::{Full, Queue};
+pub(super) use refusal::may_pass;
 use refusal::{Verdict, breach, is_breach};
 use reopen::Reopen;
 use retries::Retries;
+pub use rules::{Rule, Rules};
 
 /// How many watches one client may have, and how many answers may be due. A
 /// server that takes requests and answers none costs a few bytes for each.
@@ -117,6 +119,7 @@ pub struct Watches<R> {
     reopen: Reopen,
     retries: Retries,
     renews_tokens: bool,
+    rules: Rules,
     actions: VecDeque<Action<R>>,
 }
 
@@ -136,6 +139,7 @@ impl<R: Clone> Watches<R> {
             reopen: Reopen::new(seed),
             retries: Retries::new(seed),
             renews_tokens: false,
+            rules: Rules::here(),
             actions: VecDeque::new(),
         }
     }
@@ -162,6 +166,7 @@ impl<R: Clone> Watches<R> {
             reader,
             create,
             created: false,
+            cluster_id: 0,
             behind: false,
             state: State::Queued,
             refusals: None,
@@ -412,6 +417,11 @@ impl<R: Clone> Watches<R> {
         let Some(key) = self.unanswered.pop_front() else {
             return Err(breach("a watch was created that nobody asked for"));
         };
+        let cluster_id = response.header.as_ref().map_or(0, |header| header.cluster_id);
+        if let Some(end) = self.watches.get_mut(&key).and_then(|watch| watch.meet(cluster_id)) {
+            // What was created is cancelled below, as of a watch that is gone.
+            self.end(key, end);
+        }
         if response.canceled || response.watch_id < 0 {
             self.canceled(now, key, response);
             return Ok(());
@@ -428,7 +438,7 @@ impl<R: Clone> Watches<R> {
             return Ok(());
         };
         let revision = response.revision();
-        let cursor = Cursor::new(watch.start(), revision, watch.create.buffer_bytes);
+        let cursor = Cursor::new(watch.start(), revision, watch.create.buffer_bytes, self.rules);
         let before = cursor.next();
         watch.state = State::Live(Live { id, cursor, before });
         self.ids.insert(id, key);

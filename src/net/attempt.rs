@@ -2,6 +2,7 @@
 //! second question that a silent member brings. `net/call` polls it.
 
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,10 +17,13 @@ use super::route::Route;
 use super::tokens::{self, Pass};
 use crate::core::auth::Refusal;
 use crate::core::pool::{EndpointId, Want};
-use crate::core::retry::{Failure, Retry};
+use crate::core::retry::{ATTEMPTS_MAX, Failure, Retry};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{Body, Method, Status};
+
+/// After a second question that failed, before there is another one.
+const DETOUR_WAIT: Duration = Duration::from_millis(20);
 
 /// What stays the same over all attempts, and what they came to.
 pub(super) struct Plan {
@@ -75,7 +79,8 @@ pub(super) struct Sent {
     generation: u64,
     response: Response,
     answer: Option<Bytes>,
-    /// When to ask whether the member is worth the wait; never where it is `None`.
+    /// When to ask whether the member is worth the wait; never where it is `None`, as
+    /// while another one is asked, whose time counts again once either has failed.
     doubt_at: Option<Instant>,
     /// The same question to another member.
     detour: Option<Box<Sent>>,
@@ -126,12 +131,11 @@ impl Plan {
             return Err(error);
         }
         let repeatable = self.method.safe_to_retry || self.options.idempotent;
-        let (retry, was_unknown) = match self.failed.take() {
+        let (mut retry, was_unknown) = match self.failed.take() {
             Some(failed) => (failed.retry, failed.is_unknown),
             None => (Retry::new(self.deadline.0), false),
         };
         let is_unknown = was_unknown || error.delivery() == Delivery::Unknown;
-        let mut retry = retry;
         let wait = retry.handle_failure(repeatable, &Failure::of(&error));
         let now = clock::now();
         let Some(until) = wait.map(|wait| now + wait).filter(|until| *until < self.deadline) else {
@@ -160,12 +164,12 @@ impl Plan {
         let config = self.channel.config();
         let silence = config.silence;
         let is_wished = config.hedge_after.is_some_and(|after| sent.at + after <= now);
-        if is_wished || self.channel.is_outranked(&sent.route) {
+        let may_ask = sent.detour.is_none() && self.attempts < ATTEMPTS_MAX;
+        if may_ask && (is_wished || self.channel.is_outranked(&sent.route)) {
             let detour = self.channel.detour(&sent.route, self.want());
             let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
             let detour = detour.map(|((route, seat), (body, pass))| self.send(route, seat, &pass, body));
-            if let Some(Ok(mut detour)) = detour {
-                detour.doubt_at = None;
+            if let Some(Ok(detour)) = detour {
                 sent.detour = Some(Box::new(detour));
                 sent.doubt_at = None;
                 return;
@@ -177,24 +181,24 @@ impl Plan {
     pub(super) fn timed_out(&mut self, state: &mut State) -> Error {
         let failed = self.failed.take();
         let was_unknown = failed.as_ref().is_some_and(|failed| failed.is_unknown);
-        let (delivery, message) = match state {
-            State::Sent(sent) => (sent.give_up(), "no answer before the deadline"),
-            State::Waiting(_) if self.token.waiter.is_some() => {
-                (Delivery::NotSent, "no token before the deadline")
+        let error = match state {
+            State::Sent(sent) => {
+                let message = "no answer before the deadline";
+                Error::new(Code::DeadlineExceeded, Origin::Library, sent.give_up(), message)
             }
-            _ => (Delivery::NotSent, "no connection before the deadline"),
-        };
-        let error = Error::new(Code::DeadlineExceeded, Origin::Library, delivery, message);
-        let error = match (state, failed) {
-            (_, Some(failed)) => error.with_source(failed.last),
-            (State::Waiting(_), None) if self.token.waiter.is_some() => {
+            _ if self.token.waiter.is_some() => {
+                let error = Error::unsent_in_time("no token before the deadline");
                 match self.channel.tokens().last_failure() {
                     Some(failure) => error.with_source(failure),
                     None => error,
                 }
             }
-            (State::Waiting(_), None) => error.with_source(self.channel.unreachable()),
-            _ => error,
+            State::Waiting(_) => self.channel.unreachable_in_time(),
+            _ => Error::unsent_in_time("no time for another attempt before the deadline"),
+        };
+        let error = match failed {
+            Some(failed) => error.with_source(failed.last),
+            None => error,
         };
         with_fate(error, was_unknown)
     }
@@ -285,7 +289,8 @@ impl Plan {
         let now = clock::now();
         let config = self.channel.config();
         let timeout = config.send_timeout_header.then(|| self.deadline.saturating_since(now));
-        let headers = self.channel.calls().headers(timeout, pass.token.as_ref());
+        let is_local = self.method.is_local || self.options.is_local;
+        let headers = self.channel.calls(is_local).headers(timeout, pass.token.as_ref());
         let opened = self.channel.open(&mut route, self.method, headers);
         let opened = opened.and_then(|(response, mut stream)| {
             // Beyond the server's window h2 keeps the request too.
@@ -336,6 +341,7 @@ impl Sent {
                     Poll::Ready(Ok(answer))
                 }
                 Err(_) => {
+                    self.doubt_at = detour.doubt_at.map(|at| at.max(clock::now() + DETOUR_WAIT));
                     self.detour = None;
                     Poll::Pending
                 }

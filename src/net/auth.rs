@@ -17,15 +17,22 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The server refuses the name or the password.
+    /// The server refuses the name or the password; or nobody will ever ask it, since the
+    /// runtime that the client was made on is gone.
     pub(super) fn poll_pass(
         &self,
         waiter: &mut Option<Waiter>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Pass, Error>> {
-        self.tokens().poll_pass(waiter, cx, |asking| {
-            tokio::spawn(ask(asking, Arc::downgrade(&self.shared)));
-        })
+        let pass = self.tokens().poll_pass(waiter, cx, |asking| {
+            let task = self.shared.runtime.spawn(ask(asking, Arc::downgrade(&self.shared)));
+            self.shared.lock().asking = Some(task.abort_handle());
+        });
+        // Looked at after the place was taken: whoever goes later wakes it.
+        match pass {
+            Poll::Pending if self.shared.lock().is_gone => Poll::Ready(Err(self.unreachable())),
+            pass => pass,
+        }
     }
 }
 
@@ -40,7 +47,7 @@ async fn ask(mut asking: Asking, shared: Weak<Shared>) {
                     is_anonymous: true,
                     ..CallOptions::control()
                 };
-                let call = Channel { shared }.unary(&method::AUTHENTICATE, asking.question(), options);
+                let call = Channel::of_task(shared).unary(&method::AUTHENTICATE, asking.question(), options);
                 asking.answer(call.await);
             }
         }

@@ -110,8 +110,7 @@ impl Channel {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         route.sender.send_request(request, false).map_err(|error| {
-            let message = "the connection takes no more calls";
-            Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message).with_source(error)
+            Error::unsent(Origin::Transport, "the connection takes no more calls").with_source(error)
         })
     }
 }
@@ -139,7 +138,7 @@ impl<R: wire::Response> Future for Call<R> {
                     if at != this.timer.deadline() {
                         this.timer.as_mut().reset(at);
                     }
-                    ready!(this.timer.as_mut().poll(cx));
+                    ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll(cx)));
                     if clock::now() >= plan.deadline {
                         break Err(plan.timed_out(state));
                     }

@@ -13,6 +13,8 @@ pub(crate) struct CallOptions {
     /// A second time changes nothing, the caller says.
     pub(crate) idempotent: bool,
     pub(crate) class: Class,
+    /// The member answers from what it has: it needs no leader for that.
+    pub(crate) is_local: bool,
     /// Goes without a token, to ask for one.
     pub(crate) is_anonymous: bool,
 }

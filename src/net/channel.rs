@@ -5,7 +5,7 @@
 //! deadline.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use super::clock;
@@ -16,10 +16,12 @@ use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
 use super::race::{Either, race};
 use super::route::Route;
+use super::runtime::Runtime;
 use super::tokens::Tokens;
+use super::why;
 use crate::config::Config;
 use crate::core::pool::Want;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Error, Origin};
 use crate::wire::Metadata;
 use crate::wire::method::auth as method;
 
@@ -27,6 +29,19 @@ use crate::wire::method::auth as method;
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub(super) shared: Arc<Shared>,
+    /// None for the client's own questions, which are nobody's once the others are gone.
+    _handle: Option<Arc<Handle>>,
+}
+
+/// That somebody may still ask something.
+struct Handle(Weak<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.abandon();
+        }
+    }
 }
 
 /// Where a call is to go.
@@ -39,30 +54,50 @@ pub(super) enum Target<'a> {
 }
 
 impl Channel {
-    /// Begins to connect to every endpoint. Must be called on a tokio runtime.
+    /// Begins to connect to every endpoint. Must be called on a tokio runtime, if not
+    /// the client has one of its own.
     pub(crate) fn new(
         endpoints: Vec<Endpoint>,
         dial: Arc<dyn Dial>,
         config: Config,
         tokens: Tokens,
+        runtime: Runtime,
         seed: u64,
     ) -> Channel {
-        let channel = Channel {
-            shared: Shared::new(dial, config, tokens, seed),
-        };
-        channel
-            .shared
-            .change(|state| endpoints.into_iter().for_each(|endpoint| state.add(endpoint)));
-        channel
+        let shared = Shared::new(dial, config, tokens, runtime, seed);
+        shared.change(|state| endpoints.into_iter().for_each(|endpoint| state.add(endpoint)));
+        let handle = Arc::new(Handle(Arc::downgrade(&shared)));
+        Channel {
+            shared,
+            _handle: Some(handle),
+        }
+    }
+
+    /// For a task of the client itself: it keeps nothing alive, and is aborted with the
+    /// last of the others.
+    pub(super) fn of_task(shared: Arc<Shared>) -> Channel {
+        Channel {
+            shared,
+            _handle: None,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// What unary calls send beside their message.
-    pub(crate) fn calls(&self) -> &Metadata {
-        &self.shared.calls
+    /// Where the client's tasks run.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.shared.runtime
+    }
+
+    /// What unary calls send beside their message: those that one member answers from
+    /// what it has, and those that need a leader.
+    pub(crate) fn calls(&self, is_local: bool) -> &Metadata {
+        match is_local {
+            true => &self.shared.local_calls,
+            false => &self.shared.calls,
+        }
     }
 
     /// What streams send beside their messages.
@@ -124,7 +159,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// No endpoint was given; then nothing has changed.
     pub(crate) fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), Error> {
         if endpoints.is_empty() {
             return Err(Error::invalid("no endpoint was given"));
@@ -219,10 +254,13 @@ impl Channel {
             ..want
         };
         let mut state = self.shared.lock();
-        let taken = self.take_route(&mut state, Target::Any(want), Kind::Call);
+        // A pick that came back to the same member would cost that its trial.
+        let taken = match state.pool.has_other(want) {
+            true => self.take_route(&mut state, Target::Any(want), Kind::Call),
+            false => Ok(None),
+        };
         self.shared.settle(state);
-        // The lock is taken again where it is dropped.
-        taken.ok()?.filter(|(other, _)| other.endpoint_id != route.endpoint_id)
+        taken.ok()?
     }
 
     /// Whether the member behind this connection is in doubt, and another is not more so.
@@ -243,14 +281,18 @@ impl Channel {
         self.shared.change(|state| state.doubt(route.id));
     }
 
-    /// Why no connection can be had, with the last cause.
+    /// Why no connection can be had: what keeps each endpoint from being one.
     pub(crate) fn unreachable(&self) -> Error {
         let state = self.shared.lock();
-        let (origin, message) = match state.is_gone {
-            false => (Origin::Transport, "no endpoint is connected"),
-            true => (Origin::Library, "the runtime that the client was made on is gone"),
-        };
-        let error = Error::new(Code::Unavailable, origin, Delivery::NotSent, message);
+        if state.is_gone {
+            let message = "the runtime that the client was made on is gone";
+            return Error::unsent(Origin::Library, message);
+        }
+        let causes = state.listed.iter().map(|listed| (listed.endpoint.name(), listed.error.as_deref()));
+        let error = Error::unsent(
+            Origin::Transport,
+            why::message("no endpoint is connected", causes),
+        );
         let cause = state.listed.iter().find_map(|listed| Some((listed, listed.error.clone()?)));
         match cause {
             Some((listed, cause)) => {
@@ -258,6 +300,14 @@ impl Channel {
             }
             None => error,
         }
+    }
+
+    /// The time of a call, or of a stream to be opened, is over and no connection was to
+    /// be had.
+    pub(super) fn unreachable_in_time(&self) -> Error {
+        let cause = self.unreachable();
+        let message = format!("no connection before the deadline: {}", cause.message());
+        Error::unsent_in_time(message).with_source(cause)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -279,7 +329,10 @@ impl Channel {
                 let route = state.route(connection);
                 if route.is_none() {
                     // Its task is gone and says so in a moment.
-                    state.pool.handle_closed(now, connection);
+                    match want.stream {
+                        true => state.pool.handle_stream_closed(now, connection),
+                        false => state.pool.handle_closed(now, connection),
+                    }
                 }
                 route
             }
@@ -291,12 +344,7 @@ impl Channel {
                 Some(false) => None,
                 None => {
                     let message = "the connection takes no more calls";
-                    return Err(Error::new(
-                        Code::Unavailable,
-                        Origin::Transport,
-                        Delivery::NotSent,
-                        message,
-                    ));
+                    return Err(Error::unsent(Origin::Transport, message));
                 }
             },
         };

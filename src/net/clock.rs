@@ -19,8 +19,16 @@ use crate::core::time::Instant;
 const STRETCH_MAX: Duration = Duration::from_secs(3600);
 
 /// The boot clock's present reading.
-#[cfg(unix)]
 pub(crate) fn now() -> Instant {
+    #[cfg(feature = "unstable")]
+    if let Some(now) = super::simulation::now() {
+        return now;
+    }
+    boot_clock()
+}
+
+#[cfg(unix)]
+fn boot_clock() -> Instant {
     use rustix::time::{ClockId, clock_gettime};
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -36,7 +44,7 @@ pub(crate) fn now() -> Instant {
 
 /// Without a boot clock: the time since the first call.
 #[cfg(not(unix))]
-pub(crate) fn now() -> Instant {
+fn boot_clock() -> Instant {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let start = *START.get_or_init(std::time::Instant::now);
     Instant::default() + start.elapsed()

@@ -101,11 +101,7 @@ pub(super) async fn run(
     .await
     {
         Either::Left(connected) => connected,
-        Either::Right(()) => {
-            let message = "no connection within the connect timeout";
-            let (code, origin) = (Code::DeadlineExceeded, Origin::Library);
-            Err(Error::new(code, origin, Delivery::NotSent, message))
-        }
+        Either::Right(()) => Err(Error::unsent_in_time("no connection within the connect timeout")),
     };
     let end = match connected {
         Ok(opened) => live(opened, &config, &wishes, &report).await,
@@ -124,7 +120,7 @@ struct Opened {
 }
 
 async fn connect(endpoint: &Endpoint, dial: &dyn Dial, config: &Config) -> Result<Opened, Error> {
-    let failed = |message| Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message);
+    let failed = |message| Error::unsent(Origin::Transport, message);
     let io = dial.dial(endpoint).await;
     let io = io.map_err(|error| failed("cannot connect").with_source(error))?;
     let (io, hearing) = Heard::new(io);

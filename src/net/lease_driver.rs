@@ -7,62 +7,41 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::lease_inbox::{Command, LeaseInbox};
 use super::lease_state::LeaseState;
-use super::stream::Duplex;
-use crate::core::lease::{Action, LeaseEnd, Leases};
+use super::lease_stream::{LeaseStream, StreamEvent};
+use crate::core::lease::{Action, LeaseEnd, Leases, STREAMS_MAX};
 use crate::core::time::Instant;
-use crate::error::Error;
-use crate::pb::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
+use crate::error::Code;
 use crate::types::LeaseId;
-use crate::wire::method::lease as method;
 
 /// Events handled in one go, so that a burst leaves the thread to other tasks,
 /// of which the connection's is one.
 const EVENTS_PER_TURN_MAX: u32 = 64;
 
-/// The wait for a connection. The machine gives up long before, at a third of
-/// the shortest TTL; this bounds leases that live for days.
-const OPEN_WAIT_MAX: Duration = Duration::from_secs(60);
-
 const NEVER: Instant = Instant(u64::MAX);
-
-type KeepAlive = Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse>;
-type Opening = Pin<Box<dyn Future<Output = Result<KeepAlive, Error>> + Send>>;
 
 pub(super) struct LeaseDriver {
     channel: Channel,
     inbox: Arc<LeaseInbox>,
     leases: Leases,
     states: BTreeMap<LeaseId, Arc<LeaseState>>,
-    stream: Stream,
+    streams: [LeaseStream; STREAMS_MAX],
     timer: Pin<Box<Timer>>,
     /// When the timer fires: at the time the machine named, or before it.
     armed: Instant,
     commands: Vec<Command>,
+    /// What the handles know of refusals.
+    refusal: Option<Code>,
     finished: bool,
-}
-
-enum Stream {
-    Down,
-    Opening(Opening),
-    Open {
-        duplex: Box<KeepAlive>,
-        /// What waits for room on the stream. Replies are read meanwhile.
-        renewal: Option<LeaseKeepAliveRequest>,
-    },
 }
 
 enum Event {
     Commands,
-    Opened,
-    Closed,
-    Sent,
-    Reply(LeaseKeepAliveResponse),
+    Stream(usize, StreamEvent),
     Timeout,
 }
 
@@ -73,10 +52,11 @@ impl LeaseDriver {
             inbox,
             leases: Leases::new(seed),
             states: BTreeMap::new(),
-            stream: Stream::Down,
+            streams: [const { LeaseStream::Down }; STREAMS_MAX],
             timer: Box::pin(Timer::new(NEVER)),
             armed: NEVER,
             commands: Vec::new(),
+            refusal: None,
             finished: false,
         }
     }
@@ -101,8 +81,10 @@ impl LeaseDriver {
         if self.inbox.poll_commands(&mut self.commands, cx).is_ready() {
             return Poll::Ready(Event::Commands);
         }
-        if let Poll::Ready(event) = self.stream.poll_event(cx) {
-            return Poll::Ready(event);
+        for (at, stream) in self.streams.iter_mut().enumerate() {
+            if let Poll::Ready(event) = stream.poll_event(cx) {
+                return Poll::Ready(Event::Stream(at, event));
+            }
         }
         self.poll_timer(cx).map(|()| Event::Timeout)
     }
@@ -132,11 +114,17 @@ impl LeaseDriver {
         let now = clock::now();
         match event {
             Event::Commands => self.obey(now),
-            Event::Opened => self.leases.handle_opened(now),
-            Event::Closed => self.leases.handle_closed(now),
-            Event::Sent => self.leases.handle_sent(now),
-            Event::Reply(reply) => self.leases.handle_reply(now, LeaseId(reply.id), reply.ttl),
+            Event::Stream(at, StreamEvent::Opened) => self.leases.handle_opened(now, at),
+            Event::Stream(at, StreamEvent::Closed(refusal)) => self.leases.handle_closed(now, at, refusal),
+            Event::Stream(at, StreamEvent::Sent) => self.leases.handle_sent(now, at),
+            Event::Stream(at, StreamEvent::Reply(reply)) => {
+                self.leases.handle_reply(now, at, LeaseId(reply.id), reply.ttl);
+            }
             Event::Timeout => self.leases.handle_timeout(now),
+        }
+        if self.refusal != self.leases.refusal() {
+            self.refusal = self.leases.refusal();
+            self.inbox.refuse(self.refusal);
         }
     }
 
@@ -170,18 +158,23 @@ impl LeaseDriver {
     fn act(&mut self) {
         while let Some(action) = self.leases.poll_action() {
             match action {
-                Action::Open => self.stream = Stream::open(self.channel.clone()),
-                Action::Close => {
-                    if let Stream::Open { duplex, .. } = &self.stream {
-                        self.channel.suspect(&duplex.route);
-                    }
-                    self.stream = Stream::Down;
-                }
-                Action::Renew(id) => self.stream.renew(id),
+                Action::Open(at) => self.open(at),
+                Action::Close(at) => self.streams[at] = LeaseStream::Down,
+                Action::Renew(at, id) => self.streams[at].renew(id),
                 Action::Extend(id, deadline) => self.extend(id, deadline),
                 Action::End(id, end) => self.end(id, end),
             }
         }
+    }
+
+    fn open(&mut self, at: usize) {
+        let beside = self.streams.iter().enumerate().filter(|(other, _)| *other != at);
+        let beside = beside.filter_map(|(_, stream)| stream.route()).next();
+        if let Some(route) = beside {
+            // It keeps leases waiting.
+            self.channel.suspect(route);
+        }
+        self.streams[at] = LeaseStream::open(self.channel.clone(), beside);
     }
 
     fn extend(&mut self, id: LeaseId, deadline: Instant) {
@@ -208,59 +201,5 @@ impl Drop for LeaseDriver {
         if !self.finished {
             self.inbox.abandon();
         }
-    }
-}
-
-impl Stream {
-    fn open(channel: Channel) -> Stream {
-        Stream::Opening(Box::pin(async move {
-            let deadline = clock::now() + OPEN_WAIT_MAX;
-            channel.duplex(&method::LEASE_KEEP_ALIVE, deadline).await
-        }))
-    }
-
-    fn renew(&mut self, id: LeaseId) {
-        if let Stream::Open { renewal, .. } = self {
-            *renewal = Some(LeaseKeepAliveRequest { id: id.0 });
-        }
-    }
-
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        match self {
-            Stream::Down => Poll::Pending,
-            Stream::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                Ok(duplex) => {
-                    let duplex = Box::new(duplex);
-                    *self = Stream::Open {
-                        duplex,
-                        renewal: None,
-                    };
-                    Poll::Ready(Event::Opened)
-                }
-                Err(_) => Poll::Ready(self.close()),
-            },
-            Stream::Open { duplex, renewal } => {
-                if let Poll::Ready(reply) = duplex.receiver.poll_recv(cx) {
-                    return Poll::Ready(match reply {
-                        Ok(Some(reply)) => Event::Reply(reply),
-                        Ok(None) | Err(_) => self.close(),
-                    });
-                }
-                let Some(request) = renewal else {
-                    return Poll::Pending;
-                };
-                let sent = ready!(duplex.sender.poll_send(request, cx));
-                *renewal = None;
-                Poll::Ready(match sent {
-                    Ok(()) => Event::Sent,
-                    Err(_) => self.close(),
-                })
-            }
-        }
-    }
-
-    fn close(&mut self) -> Event {
-        *self = Stream::Down;
-        Event::Closed
     }
 }

@@ -9,15 +9,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock;
-use super::lease_state::LeaseState;
+use super::lease_state::{LeaseState, Refusal};
 use crate::core::lease::{LeaseEnd, valid_until};
 use crate::core::time::Instant;
+use crate::error::Code;
 use crate::types::LeaseId;
 
 /// The list, and the inbox.
 #[derive(Default)]
 pub(super) struct LeaseInbox {
     state: Mutex<State>,
+    refusal: Arc<Refusal>,
 }
 
 #[derive(Default)]
@@ -81,7 +83,12 @@ impl LeaseInbox {
                 kept.state.clone()
             }
             None => {
-                let lease = Arc::new(LeaseState::new(id, ttl, valid_until(sent, ttl)));
+                let lease = Arc::new(LeaseState::new(
+                    id,
+                    ttl,
+                    valid_until(sent, ttl),
+                    self.refusal.clone(),
+                ));
                 let kept = Kept {
                     state: lease.clone(),
                     handles: 1,
@@ -112,6 +119,11 @@ impl LeaseInbox {
         if state.find(lease).is_some() {
             state.give_up(lease, end);
         }
+    }
+
+    /// Why the server does not renew leases, for those whose deadline passes meanwhile.
+    pub(super) fn refuse(&self, refusal: Option<Code>) {
+        self.refusal.set(refusal);
     }
 
     /// How many leases are kept.
@@ -154,6 +166,7 @@ impl LeaseInbox {
     /// The driver went with its runtime. Its leases run out; kept anew, they are new.
     pub(super) fn abandon(&self) {
         *self.lock() = State::default();
+        self.refuse(None);
     }
 
     /// A panic while this lock was held cannot leave the state half changed.

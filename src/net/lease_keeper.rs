@@ -13,8 +13,9 @@ use crate::core::lease::LeaseEnd;
 use crate::core::time::Instant;
 use crate::types::LeaseId;
 
-/// A cheap clone. The driver lives while a lease is kept, on the runtime that
-/// the first of them was kept on; if that runtime ends, its leases run out.
+/// A cheap clone. The driver lives while a lease is kept, on the client's own thread
+/// or the runtime that the first of them was kept on; if that runtime ends, its leases
+/// run out.
 #[derive(Clone)]
 pub(crate) struct LeaseKeeper {
     channel: Channel,
@@ -37,12 +38,12 @@ impl LeaseKeeper {
 
     /// Keeps a lease alive that a request sent at `sent` granted or renewed. Each
     /// call is undone by one of [`LeaseKeeper::release`]. Must be called on a
-    /// tokio runtime.
+    /// tokio runtime, if not the client has one of its own.
     pub(crate) fn keep(&self, id: LeaseId, sent: Instant, ttl: Duration, proof: Proof) -> Arc<LeaseState> {
         let (lease, starts) = self.inbox.keep(id, sent, ttl, proof);
         if starts {
             let driver = LeaseDriver::new(self.channel.clone(), self.inbox.clone(), self.seed);
-            tokio::spawn(driver.run());
+            self.channel.runtime().spawn(driver.run());
         }
         lease
     }

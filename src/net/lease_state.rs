@@ -14,20 +14,25 @@
 //!            '------------- end, by the driver or a handle ------> ended
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::clock;
 use super::race::race;
 use crate::core::lease::LeaseEnd;
 use crate::core::time::Instant;
+use crate::error::Code;
 use crate::types::LeaseId;
 
 /// A word below this is an end; any other is a deadline in nanoseconds. No boot
 /// clock is at a few nanoseconds when a lease is granted.
-const DEADLINE_MIN: u64 = 16;
+const DEADLINE_MIN: u64 = 64;
+/// Refusals are counted from here, by their code.
+const REFUSED: u64 = 4;
 
 #[derive(Debug)]
 pub(crate) struct LeaseState {
@@ -35,15 +40,31 @@ pub(crate) struct LeaseState {
     ttl: Duration,
     word: AtomicU64,
     ended: Notify,
+    refusal: Arc<Refusal>,
+}
+
+/// Why the server does not renew leases: one word for all leases of a client, the
+/// end that a deadline brings now.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal(AtomicU64);
+
+impl Refusal {
+    pub(super) fn set(&self, refusal: Option<Code>) {
+        self.0.store(
+            from_end(refusal.map_or(LeaseEnd::Expired, LeaseEnd::Refused)),
+            Ordering::Relaxed,
+        );
+    }
 }
 
 impl LeaseState {
-    pub(crate) fn new(id: LeaseId, ttl: Duration, deadline: Instant) -> LeaseState {
+    pub(super) fn new(id: LeaseId, ttl: Duration, deadline: Instant, refusal: Arc<Refusal>) -> LeaseState {
         LeaseState {
             id,
             ttl,
             word: AtomicU64::new(from_deadline(deadline)),
             ended: Notify::new(),
+            refusal,
         }
     }
 
@@ -69,10 +90,11 @@ impl LeaseState {
             if now < deadline {
                 return Ok(deadline);
             }
-            match self.replace(word, from_end(LeaseEnd::Expired)) {
+            let end = self.refusal.0.load(Ordering::Relaxed);
+            match self.replace(word, end) {
                 Ok(()) => {
                     self.ended.notify_waiters();
-                    return Err(LeaseEnd::Expired);
+                    word = end;
                 }
                 Err(found) => word = found,
             }
@@ -112,8 +134,12 @@ impl LeaseState {
             let news = self.ended.notified();
             match self.valid_until(clock::now()) {
                 Err(end) => return end,
-                Ok(deadline) => race(news, clock::sleep_until(deadline)).await,
-            };
+                Ok(deadline) if Handle::try_current().is_ok() => {
+                    race(news, clock::sleep_until(deadline)).await;
+                }
+                // Nobody has a timer here. The driver, which has one, brings the news.
+                Ok(_) => news.await,
+            }
         }
     }
 
@@ -133,6 +159,7 @@ fn from_end(end: LeaseEnd) -> u64 {
         LeaseEnd::Revoked => 1,
         LeaseEnd::UnknownToServer => 2,
         LeaseEnd::Closed => 3,
+        LeaseEnd::Refused(code) => REFUSED + code as u64,
     }
 }
 
@@ -141,21 +168,21 @@ fn read(word: u64) -> Result<Instant, LeaseEnd> {
         0 => Err(LeaseEnd::Expired),
         1 => Err(LeaseEnd::Revoked),
         2 => Err(LeaseEnd::UnknownToServer),
-        3..DEADLINE_MIN => Err(LeaseEnd::Closed),
+        3 => Err(LeaseEnd::Closed),
+        // Written from a code, which is a small number.
+        REFUSED..DEADLINE_MIN => Err(LeaseEnd::Refused(Code::from_number((word - REFUSED) as u32))),
         deadline => Ok(Instant(deadline)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     const TTL: Duration = Duration::from_secs(10);
 
     fn state(deadline: Instant) -> LeaseState {
-        LeaseState::new(LeaseId(7), TTL, deadline)
+        LeaseState::new(LeaseId(7), TTL, deadline, Arc::default())
     }
 
     #[test]
@@ -177,6 +204,8 @@ mod tests {
             LeaseEnd::Revoked,
             LeaseEnd::UnknownToServer,
             LeaseEnd::Closed,
+            LeaseEnd::Refused(Code::PermissionDenied),
+            LeaseEnd::Refused(Code::Unauthenticated),
         ] {
             let state = state(Instant(1000));
             state.end(end);
@@ -184,6 +213,18 @@ mod tests {
             assert_eq!(state.valid_until(Instant(5)), Err(end));
             assert_eq!(state.extend(Instant(5), Instant(3000)), Err(end));
         }
+    }
+
+    #[test]
+    fn a_deadline_that_passes_while_renewals_are_refused_says_so() {
+        let state = state(Instant(1000));
+        state.refusal.set(Some(Code::Unimplemented));
+        assert_eq!(state.valid_until(Instant(999)), Ok(Instant(1000)));
+        state.refusal.set(Some(Code::PermissionDenied));
+        let refused = Err(LeaseEnd::Refused(Code::PermissionDenied));
+        assert_eq!(state.valid_until(Instant(1000)), refused);
+        state.refusal.set(None);
+        assert_eq!(state.valid_until(Instant(1000)), refused);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod lease_driver;
 pub(crate) mod lease_inbox;
 pub(crate) mod lease_keeper;
 pub(crate) mod lease_state;
+mod lease_stream;
 pub(crate) mod named;
 mod pool;
 mod pulse;
@@ -24,6 +25,9 @@ pub(crate) mod race;
 mod raw;
 pub(crate) mod response;
 pub(crate) mod route;
+pub(crate) mod runtime;
+#[cfg(feature = "unstable")]
+pub(crate) mod simulation;
 #[cfg(feature = "srv")]
 pub(crate) mod srv;
 pub(crate) mod stream;
@@ -34,3 +38,4 @@ pub(crate) mod tokens;
 pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;
+mod why;

@@ -18,11 +18,12 @@ use super::endpoint::Endpoint;
 use super::pulse::{Kind, Pulse};
 use super::race::race;
 use super::route::Route;
+use super::runtime::Runtime;
 use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Error, Origin};
 use crate::wire::{Body, Metadata};
 
 /// How long the dialling task sleeps at most.
@@ -32,8 +33,11 @@ const TURN_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) calls: Metadata,
+    pub(super) local_calls: Metadata,
     pub(super) streams: Metadata,
     pub(super) tokens: Tokens,
+    /// Where the client's tasks run.
+    pub(super) runtime: Runtime,
     dial: Arc<dyn Dial>,
     /// The dialling task has something to do.
     news: Arc<Notify>,
@@ -47,6 +51,10 @@ pub(super) struct State {
     waiting: Waiting,
     /// These go with the channel.
     pub(super) tasks: Vec<AbortHandle>,
+    /// So does the task that asks for a token, the last one of these.
+    pub(super) asking: Option<AbortHandle>,
+    /// The cluster whose members the endpoints are; 0 where none has said so.
+    cluster_id: u64,
     /// Nobody dials any more: the runtime is gone.
     pub(super) is_gone: bool,
 }
@@ -71,17 +79,25 @@ struct Link {
 }
 
 impl Shared {
-    /// Begins to dial every endpoint. Must be called on a tokio runtime.
-    pub(super) fn new(dial: Arc<dyn Dial>, config: Config, tokens: Tokens, seed: u64) -> Arc<Shared> {
+    /// Begins to dial every endpoint. Must be called on a tokio runtime, if not the
+    /// client has one of its own.
+    pub(super) fn new(
+        dial: Arc<dyn Dial>,
+        config: Config,
+        tokens: Tokens,
+        runtime: Runtime,
+        seed: u64,
+    ) -> Arc<Shared> {
         let limits = Limits {
             connections_max: config.connections_max,
             streams_full: config.streams_full,
         };
         let mut calls = Metadata::new();
-        // A member without a leader still serves serializable reads, and says
-        // itself when it cannot serve others.
-        calls.set_require_leader(false);
-        calls.set_client_api_version(false);
+        // Without it a member that has lost its leader keeps a call for 7 seconds.
+        calls.set_require_leader(config.require_leader);
+        calls.set_introduction(false);
+        let mut local_calls = calls.clone();
+        local_calls.set_require_leader(false);
         let mut streams = Metadata::new();
         streams.set_require_leader(config.require_leader);
         let state = State {
@@ -90,18 +106,23 @@ impl Shared {
             links: BTreeMap::new(),
             waiting: Waiting::default(),
             tasks: Vec::new(),
+            asking: None,
+            cluster_id: 0,
             is_gone: false,
         };
         let shared = Arc::new(Shared {
             config,
             calls,
+            local_calls,
             streams,
             tokens,
+            runtime,
             dial,
             news: Arc::default(),
             state: Mutex::new(state),
         });
-        let dialer = tokio::spawn(dial_on(Arc::downgrade(&shared), shared.news.clone()));
+        let dialing = dial_on(Arc::downgrade(&shared), shared.news.clone());
+        let dialer = shared.runtime.spawn(dialing);
         shared.lock().tasks.push(dialer.abort_handle());
         shared
     }
@@ -109,6 +130,12 @@ impl Shared {
     /// A panic while this lock was held cannot leave the state half changed.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody asks anything any more. A question of the client's own that is out would
+    /// keep the connections for as long as a call may take.
+    pub(super) fn abandon(&self) {
+        self.lock().end_tasks();
     }
 
     /// Changes the pool, has done what follows, and wakes whoever waits.
@@ -194,7 +221,7 @@ impl Shared {
     /// Not under the lock: a runtime that shuts down drops the task here and now, and
     /// its [`Reporter`] says so.
     fn begin(&self, id: ConnectionId, run: impl Future<Output = ()> + Send + 'static) {
-        let task = tokio::spawn(run).abort_handle();
+        let task = self.runtime.spawn(run).abort_handle();
         match self.lock().links.get_mut(&id) {
             Some(link) => link.task = Some(task),
             None => task.abort(),
@@ -225,6 +252,18 @@ impl State {
         self.links.values().any(|link| link.route.is_some())
     }
 
+    /// Whether a list of members is that of the cluster which the last ones were of.
+    pub(super) fn meet(&mut self, cluster_id: u64) -> bool {
+        if self.cluster_id == 0 {
+            self.cluster_id = cluster_id;
+        }
+        cluster_id == 0 || cluster_id == self.cluster_id
+    }
+
+    fn end_tasks(&self) {
+        self.tasks.iter().chain(&self.asking).for_each(AbortHandle::abort);
+    }
+
     fn listed_of(&mut self, id: ConnectionId) -> Option<&mut Listed> {
         let endpoint = self.links.get(&id)?.endpoint_id;
         self.listed.iter_mut().find(|listed| listed.id == endpoint)
@@ -233,7 +272,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.end_tasks();
     }
 }
 
@@ -265,6 +304,7 @@ impl Drop for Gone {
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
             shared.change(|state| state.is_gone = true);
+            shared.tokens.wake();
         }
     }
 }
@@ -287,9 +327,10 @@ impl Reporter {
 /// [`Dial`]. After [`Reporter::end`] it says nothing new.
 impl Drop for Reporter {
     fn drop(&mut self) {
-        let message = "the task of the connection is gone";
-        let error = Error::new(Code::Unavailable, Origin::Library, Delivery::NotSent, message);
-        self.end(error);
+        self.end(Error::unsent(
+            Origin::Library,
+            "the task of the connection is gone",
+        ));
     }
 }
 
@@ -348,9 +389,13 @@ impl Drop for Seat {
             Outcome::Unable => state.pool.handle_suspect(now, self.id),
             Outcome::Nothing => {}
         }
-        state.pool.handle_closed(now, self.id);
+        match self.kind {
+            Kind::Call => state.pool.handle_closed(now, self.id),
+            Kind::Stream => state.pool.handle_stream_closed(now, self.id),
+        }
         let woken = state.waiting.next();
-        drop(state);
+        // The last call of a connection that drains.
+        self.shared.settle(state);
         woken.for_each(Waker::wake);
     }
 }
@@ -505,7 +550,13 @@ mod tests {
         let handle = runtime.handle().clone();
         let shared = {
             let _entered = handle.enter();
-            Shared::new(Arc::new(Socket), Config::default(), Tokens::Nobody, 7)
+            Shared::new(
+                Arc::new(Socket),
+                Config::default(),
+                Tokens::Nobody,
+                Runtime::Callers,
+                7,
+            )
         };
         drop(runtime);
         let (acted, done) = mpsc::channel();

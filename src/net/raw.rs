@@ -41,7 +41,7 @@ impl Channel {
             let target = || Target::Any(Want::call(Class::Bulk));
             let route = std::future::poll_fn(|cx| self.poll_route(target(), Kind::Call, cx, &mut waiter));
             let (mut route, seat) = route.await?;
-            let headers = self.calls().headers(None, pass.token.as_ref());
+            let headers = self.calls(true).headers(None, pass.token.as_ref());
             let (response, mut stream) = self.open_path(&mut route, path, headers)?;
             delivery = Delivery::Unknown;
             stream.send_data(body, true).map_err(Error::transport)?;

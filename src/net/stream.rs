@@ -18,9 +18,9 @@ use super::race::{Either, race};
 use super::response::Response;
 use super::route::Route;
 use super::tokens;
-use crate::core::pool::{Class, Want};
+use crate::core::pool::{Class, EndpointId, Want};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
 
 /// An open stream. Dropping both halves resets it.
@@ -70,26 +70,28 @@ impl Channel {
         method: &'static Method,
         deadline: Instant,
     ) -> Result<Duplex<Req, Resp>, Error> {
+        self.duplex_beside(method, deadline, None).await
+    }
+
+    /// As [`Channel::duplex`], at another member than `avoid` where there is one.
+    pub(crate) async fn duplex_beside<Req, Resp>(
+        &self,
+        method: &'static Method,
+        deadline: Instant,
+        avoid: Option<EndpointId>,
+    ) -> Result<Duplex<Req, Resp>, Error> {
         let mut waiters = (None, None);
-        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, cx, &mut waiters));
+        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, avoid, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
-            Either::Right(()) => {
-                let message = "no connection before the deadline";
-                let error = Error::new(
-                    Code::DeadlineExceeded,
-                    Origin::Library,
-                    Delivery::NotSent,
-                    message,
-                );
-                Err(named(error.with_source(self.unreachable()), method, None))
-            }
+            Either::Right(()) => Err(named(self.unreachable_in_time(), method, None)),
         }
     }
 
     fn poll_duplex<Req, Resp>(
         &self,
         method: &'static Method,
+        avoid: Option<EndpointId>,
         cx: &mut Context<'_>,
         (waiter, token_waiter): &mut (Option<Waiter>, Option<tokens::Waiter>),
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
@@ -102,6 +104,7 @@ impl Channel {
             let pass = pass.map_err(|error| named(error, method, None))?;
             let want = Want {
                 stream: true,
+                avoid,
                 ..Want::call(Class::Control)
             };
             let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))
@@ -169,8 +172,7 @@ impl<Req: prost::Message> Sender<Req> {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(self.name(Error::transport(error)))),
                 None => {
-                    let message = "the stream is over";
-                    let error = Error::new(Code::Unavailable, Origin::Transport, Delivery::NotSent, message);
+                    let error = Error::unsent(Origin::Transport, "the stream is over");
                     return Poll::Ready(Err(self.name(error)));
                 }
             }

@@ -10,7 +10,7 @@ use super::clock;
 use super::endpoint::Endpoint;
 use super::pool::Shared;
 use crate::core::jitter::Jitter;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 use crate::wire::method::cluster as method;
 
@@ -23,12 +23,20 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// Nobody answered, or the answer has no address. Nothing has changed then.
+    /// Nobody answered, or the answer has no address, or is that of another cluster than
+    /// the last one. Nothing has changed then.
     pub(crate) async fn sync(&self) -> Result<(), Error> {
         // What a member without the leader knows may be old.
         let request = MemberListRequest { linearizable: true };
         let options = CallOptions::control();
         let answer: MemberListResponse = self.unary(&method::MEMBER_LIST, &request, options).await?;
+        let cluster_id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+        if !self.shared.lock().meet(cluster_id) {
+            let etcd = EtcdError::ClusterIdMismatch;
+            let message = "a member of another cluster answered";
+            let error = Error::new(etcd.code(), Origin::Server, Delivery::Answered, message);
+            return Err(error.with_etcd(Some(etcd)));
+        }
         let endpoints = endpoints(&answer.members);
         if endpoints.is_empty() {
             let message = "no member of the cluster tells an address that is understood";
@@ -42,9 +50,10 @@ impl Channel {
         self.set_endpoints(endpoints)
     }
 
-    /// Does so at an interval from now on. Must be called on a tokio runtime.
+    /// Does so at an interval from now on.
     pub(crate) fn sync_at(&self, interval: Duration, seed: u64) {
-        let task = tokio::spawn(sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed)));
+        let syncing = sync_on(Arc::downgrade(&self.shared), interval, Jitter::new(seed));
+        let task = self.shared.runtime.spawn(syncing);
         self.shared.lock().tasks.push(task.abort_handle());
     }
 }
@@ -54,7 +63,7 @@ async fn sync_on(shared: Weak<Shared>, interval: Duration, mut jitter: Jitter) {
         clock::sleep_until(clock::now() + interval + jitter.below(interval / SPREAD)).await;
         let Some(shared) = shared.upgrade() else { return };
         // It is tried again at the next turn; until then what is known is good enough.
-        let _ = Channel { shared }.sync().await;
+        let _ = Channel::of_task(shared).sync().await;
     }
 }
 

@@ -6,8 +6,9 @@
 use std::fs;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
@@ -22,10 +23,14 @@ use tokio_rustls::rustls::{
 
 use super::dial::{Dial, Dialing, Io};
 use super::endpoint::Endpoint;
+use super::race::{Either, race};
 use crate::config::{Pem, Tls};
 use crate::error::{TlsError, TlsFailure};
 
 const ALPN: &[u8] = b"h2";
+
+/// How long files may take before a connection is made with what they held last.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Dials, and encrypts what the endpoint wants encrypted.
 pub(crate) struct Secured<D> {
@@ -39,6 +44,7 @@ impl<D: Dial> Secured<D> {
             dial,
             tls: Arc::new(Secrets {
                 options: tls,
+                turn: Arc::default(),
                 last: Mutex::new(None),
             }),
         }
@@ -56,9 +62,7 @@ impl<D: Dial> Dial for Secured<D> {
         Box::pin(async move {
             let name = ServerName::try_from(name)
                 .map_err(|error| TlsError::new(TlsFailure::WrongName).with_source(error))?;
-            // Files are read where that may take its time.
-            let config =
-                tokio::task::spawn_blocking(move || tls.config()).await.map_err(io::Error::other)??;
+            let config = tls.renewed().await?;
             let stream = TlsConnector::from(config).connect(name, dialing.await?).await.map_err(named)?;
             if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
                 return Err(TlsError::new(TlsFailure::NoHttp2).into());
@@ -75,6 +79,9 @@ impl<D: Dial> Dial for Secured<D> {
 /// The options, and the configuration that was last made of them.
 struct Secrets {
     options: Tls,
+    /// Of reading the files: a file system that hangs takes one thread and not one for
+    /// each dial.
+    turn: Arc<tokio::sync::Mutex<()>>,
     last: Mutex<Option<(Material, Arc<ClientConfig>)>>,
 }
 
@@ -88,23 +95,52 @@ struct Material {
 impl Secrets {
     /// The configuration for the next connection: the last one while the files are
     /// the same, which keeps the server's session tickets, and also while they
-    /// cannot be used.
+    /// cannot be used or take their time. Without one the connect timeout bounds it.
+    async fn renewed(self: Arc<Self>) -> io::Result<Arc<ClientConfig>> {
+        let secrets = self.clone();
+        let reading = async move {
+            let turn = secrets.turn.clone().lock_owned().await;
+            let read = tokio::task::spawn_blocking(move || {
+                // The turn is over when the file system answers, whoever still waits for it.
+                let _turn = turn;
+                secrets.config()
+            });
+            read.await.map_err(io::Error::other)?.map_err(io::Error::from)
+        };
+        let Some(last) = self.last() else {
+            return reading.await;
+        };
+        match race(reading, tokio::time::sleep(READ_PATIENCE)).await {
+            Either::Left(config) => config,
+            Either::Right(()) => Ok(last),
+        }
+    }
+
     fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let material = match self.read() {
             Ok(material) => material,
-            Err(error) => return last.as_ref().map(|(_, config)| config.clone()).ok_or(error),
+            Err(error) => return self.last().ok_or(error),
         };
-        if let Some((_, config)) = last.as_ref().filter(|(read, _)| *read == material) {
+        let is_same = |(read, _): &&(Material, _)| *read == material;
+        if let Some((_, config)) = self.lock().as_ref().filter(is_same) {
             return Ok(config.clone());
         }
         match self.build(&material) {
             Ok(config) => {
-                *last = Some((material, config.clone()));
+                *self.lock() = Some((material, config.clone()));
                 Ok(config)
             }
-            Err(error) => last.as_ref().map(|(_, config)| config.clone()).ok_or(error),
+            Err(error) => self.last().ok_or(error),
         }
+    }
+
+    fn last(&self) -> Option<Arc<ClientConfig>> {
+        self.lock().as_ref().map(|(_, config)| config.clone())
+    }
+
+    /// A panic while this lock was held cannot leave it half changed.
+    fn lock(&self) -> MutexGuard<'_, Option<(Material, Arc<ClientConfig>)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> Result<Material, TlsError> {
@@ -321,5 +357,46 @@ fn failure(error: &RustlsError) -> TlsFailure {
             TlsFailure::ClientCertificateRefused
         }
         _ => TlsFailure::Protocol,
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// A pipe that nobody writes to hangs whoever reads it, as a broken file system does.
+    #[test]
+    fn files_that_hang_take_one_thread_and_what_they_held_last_goes_on() {
+        const DIALS: usize = 3;
+        let ca = std::env::temp_dir().join(format!("tenure-tls-{}.pem", std::process::id()));
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        fs::write(&ca, certificate.pem()).unwrap();
+        let secured = Secured::new(crate::net::dial::Socket, Tls::new().ca_file(&ca));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(1)
+            .max_blocking_threads(DIALS - 1)
+            .build()
+            .unwrap();
+        let first = runtime.block_on(secured.tls.clone().renewed()).unwrap();
+        fs::remove_file(&ca).unwrap();
+        assert!(Command::new("mkfifo").arg(&ca).status().unwrap().success());
+        let dials: Vec<_> = (0..DIALS).map(|_| runtime.spawn(secured.tls.clone().renewed())).collect();
+        for dial in dials {
+            let config = runtime.block_on(dial).unwrap().unwrap();
+            assert!(Arc::ptr_eq(&config, &first));
+        }
+        let other = runtime.spawn_blocking(|| 7);
+        let other = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), other).await });
+        // Lets the reader go, or the runtime could not.
+        let writer = fs::OpenOptions::new().write(true).open(&ca);
+        drop(writer.unwrap());
+        fs::remove_file(&ca).unwrap();
+        assert_eq!(other.expect("a thread for others").unwrap(), 7);
     }
 }

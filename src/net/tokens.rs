@@ -124,6 +124,14 @@ impl Tokens {
         }
     }
 
+    /// Whoever waits is to look whether that is of use any more.
+    pub(super) fn wake(&self) {
+        if let Tokens::Fetched(fetched) = self {
+            let woken = std::mem::take(&mut fetched.lock().waiting);
+            woken.into_values().for_each(Waker::wake);
+        }
+    }
+
     /// Why there is no token yet, where a question failed.
     pub(super) fn last_failure(&self) -> Option<Arc<Error>> {
         match self {

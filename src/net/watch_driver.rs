@@ -63,7 +63,7 @@ impl WatchStream {
         let mailbox = Arc::new(Mailbox::new(create.buffer_bytes));
         let (key, starts) = self.inbox.create(create, &mailbox);
         if starts {
-            tokio::spawn(WatchDriver::new(self).run());
+            self.channel.runtime().spawn(WatchDriver::new(self).run());
         }
         WatchReader {
             key,

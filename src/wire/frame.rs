@@ -32,15 +32,36 @@ pub const HEADER_BYTES: usize = 5;
 /// it is cheap and begins at its start.
 #[derive(Debug)]
 pub struct Body {
-    bytes: Arc<[u8]>,
+    bytes: Held,
     taken: usize,
+}
+
+/// What fits beside a pointer and its length needs no allocation: the renewal of a
+/// lease is such a message, and there are thousands a second of them.
+const SMALL_BYTES: usize = 22;
+
+#[derive(Clone, Debug)]
+enum Held {
+    Small { bytes: [u8; SMALL_BYTES], len: u8 },
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Held::Small { bytes, len } => &bytes[..usize::from(*len)],
+            Held::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl From<Vec<u8>> for Body {
     /// These bytes as they are, whether or not they are messages.
     fn from(bytes: Vec<u8>) -> Body {
         Body {
-            bytes: bytes.into(),
+            bytes: Held::Shared(bytes.into()),
             taken: 0,
         }
     }
@@ -77,7 +98,8 @@ impl Buf for Body {
     }
 }
 
-/// The prefix and the message in one allocation, which its clones share.
+/// The prefix and the message in one allocation, which its clones share; in none where
+/// both are very small.
 ///
 /// # Errors
 /// `RESOURCE_EXHAUSTED` when the message is larger than `limit` bytes, or than a
@@ -88,13 +110,25 @@ pub fn encode<M: Message>(message: &M, limit: usize) -> Result<Body, Status> {
         Ok(prefix) if len <= limit => prefix,
         _ => return Err(over_limit("request", len, limit, Origin::Caller)),
     };
-    // Of a known length, so that it is one allocation and not two.
-    let mut bytes: Arc<[u8]> = iter::repeat_n(0, HEADER_BYTES + len).collect();
     let broken = || Status::new(Code::Internal, Origin::Library, "a request longer than it says");
-    let mut frame = Arc::get_mut(&mut bytes).ok_or_else(broken)?;
-    frame.put_u8(0);
-    frame.put_u32(prefix);
-    message.encode(&mut frame).map_err(|_| broken())?;
+    let write = |mut frame: &mut [u8]| {
+        frame.put_u8(0);
+        frame.put_u32(prefix);
+        message.encode(&mut frame).map_err(|_| broken())
+    };
+    let bytes = match u8::try_from(HEADER_BYTES + len) {
+        Ok(total) if usize::from(total) <= SMALL_BYTES => {
+            let mut bytes = [0; SMALL_BYTES];
+            write(&mut bytes[..usize::from(total)])?;
+            Held::Small { bytes, len: total }
+        }
+        _ => {
+            // Of a known length, so that it is one allocation and not two.
+            let mut bytes: Arc<[u8]> = iter::repeat_n(0, HEADER_BYTES + len).collect();
+            write(Arc::get_mut(&mut bytes).ok_or_else(broken)?)?;
+            Held::Shared(bytes)
+        }
+    };
     Ok(Body { bytes, taken: 0 })
 }
 

@@ -19,6 +19,9 @@ pub struct Method {
     /// A stream may be opened anew; what it has delivered already is for the one
     /// who reads it to leave out.
     pub safe_to_retry: bool,
+    /// Whether the member that is asked answers for itself, with a leader or without. A
+    /// call of any other method asks for one: see [`super::Metadata::set_require_leader`].
+    pub is_local: bool,
 }
 
 /// Who sends how many messages.
@@ -42,7 +45,7 @@ impl Method {
 
 macro_rules! services {
     ($($(#[$doc:meta])+ $module:ident $service:literal {
-        $($method:ident $name:literal $kind:ident $($safe:ident)?,)+
+        $($method:ident $name:literal $kind:ident $($safe:ident)? $(/ $local:ident)?,)+
     })+) => {
         $($(#[$doc])+
         pub mod $module {
@@ -52,7 +55,8 @@ macro_rules! services {
                 pub const $method: Method = Method {
                     path: concat!("/", $service, "/", $name),
                     kind: Kind::$kind,
-                    safe_to_retry: services!(@safe $($safe)?),
+                    safe_to_retry: services!(@is $($safe)?),
+                    is_local: services!(@is $($local)?),
                 };
             )+
         })+
@@ -60,8 +64,9 @@ macro_rules! services {
         /// Every method.
         pub const ALL: &[Method] = &[$($($module::$method),+),+];
     };
-    (@safe) => { false };
-    (@safe safe) => { true };
+    (@is) => { false };
+    (@is safe) => { true };
+    (@is local) => { true };
 }
 
 services! {
@@ -97,11 +102,11 @@ services! {
     /// One member, seen by its operator.
     maintenance "etcdserverpb.Maintenance" {
         ALARM "Alarm" Unary,
-        STATUS "Status" Unary safe,
-        DEFRAGMENT "Defragment" Unary,
-        HASH "Hash" Unary safe,
-        HASH_KV "HashKV" Unary safe,
-        SNAPSHOT "Snapshot" ServerStreaming safe,
+        STATUS "Status" Unary safe / local,
+        DEFRAGMENT "Defragment" Unary / local,
+        HASH "Hash" Unary safe / local,
+        HASH_KV "HashKV" Unary safe / local,
+        SNAPSHOT "Snapshot" ServerStreaming safe / local,
         MOVE_LEADER "MoveLeader" Unary,
         DOWNGRADE "Downgrade" Unary,
     }
@@ -140,8 +145,8 @@ services! {
     }
     /// gRPC's health service.
     health "grpc.health.v1.Health" {
-        CHECK "Check" Unary safe,
-        WATCH "Watch" ServerStreaming safe,
+        CHECK "Check" Unary safe / local,
+        WATCH "Watch" ServerStreaming safe / local,
     }
 }
 
@@ -196,6 +201,19 @@ mod tests {
         for method in ALL {
             assert_eq!(method.path_and_query().as_str(), method.path);
         }
+    }
+
+    #[test]
+    fn only_questions_to_one_member_do_without_a_leader() {
+        let local: Vec<&str> =
+            ALL.iter().filter(|method| method.is_local).map(|method| method.path).collect();
+        let of = |service: &str, names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| format!("/{service}/{name}")).collect()
+        };
+        let maintenance = ["Status", "Defragment", "Hash", "HashKV", "Snapshot"];
+        let mut expected = of("etcdserverpb.Maintenance", &maintenance);
+        expected.extend(of("grpc.health.v1.Health", &["Check", "Watch"]));
+        assert_eq!(local, expected);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! are done: nothing of them is left, on the server or in this process. On top of
 //! it, answers come late or never, and connections break.
 
-mod relay;
 mod server;
 
 use std::future::{Future, IntoFuture, poll_fn};
@@ -12,9 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tenure::{Client, Guard, Session};
+use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
 use crate::support::patiently;
-use relay::Relay;
 use server::{Etcd, alone, tasks, until_tasks};
 
 /// Long enough that nothing runs out by itself.
@@ -41,21 +40,24 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn begin(self, relay: &Relay) {
+    fn begin(self, proxy: &Proxy) {
         if matches!(self, Trouble::Late | Trouble::Lost) {
-            relay.hold();
+            proxy.flow(Direction::Down, Flow::Hold);
         }
     }
 
     /// `keys` are in the queue once the request was carried out.
-    async fn strike(self, etcd: &Etcd, relay: &Relay, keys: i64) {
+    async fn strike(self, etcd: &Etcd, proxy: &Proxy, keys: i64) {
         if matches!(self, Trouble::Late | Trouble::Lost) {
             etcd.until_keys(QUEUE, keys).await;
         }
         match self {
             Trouble::Nothing => {}
-            Trouble::Late => relay.pass(),
-            Trouble::Lost | Trouble::Cut => relay.cut(),
+            Trouble::Late => pass(proxy),
+            Trouble::Lost | Trouble::Cut => {
+                proxy.cut(Ending::Close);
+                pass(proxy);
+            }
         }
     }
 }
@@ -116,14 +118,14 @@ fn a_lock_whose_connection_breaks_leaves_nothing_when_dropped_at_any_poll() {
 
 fn every_poll_of_a_lock(case: Case) {
     alone(async move |etcd: Arc<Etcd>| {
-        let relay = Relay::start(&etcd.endpoint());
+        let proxy = proxy(&etcd);
         let rival = match case.rival {
             Rival::AnotherSession => Some(session(etcd.client(), TTL).await),
             _ => None,
         };
         let tasks = tasks();
         for polls in 1..=POLLS_MAX {
-            let done = drop_a_lock(&etcd, &relay, rival.as_ref(), case, polls).await;
+            let done = drop_a_lock(&etcd, &proxy, rival.as_ref(), case, polls).await;
             etcd.until_keys(PREFIX, 0).await;
             etcd.until_leases(rival.iter().count()).await;
             until_tasks(tasks).await;
@@ -139,12 +141,12 @@ fn every_poll_of_a_lock(case: Case) {
 /// Polls a lock so many times and drops it. Whether it was done.
 async fn drop_a_lock(
     etcd: &Arc<Etcd>,
-    relay: &Relay,
+    proxy: &Proxy,
     rival: Option<&Session>,
     case: Case,
     polls: usize,
 ) -> bool {
-    let session = session(&connect(relay).await, TTL).await;
+    let session = session(&connect(proxy).await, TTL).await;
     let holder = match case.rival {
         Rival::Nobody => None,
         Rival::AnotherSession => rival,
@@ -157,17 +159,17 @@ async fn drop_a_lock(
         }
         None => None,
     };
-    case.trouble.begin(relay);
+    case.trouble.begin(proxy);
     let mutex = session.mutex(NAME);
     let mut lock = Box::pin(mutex.lock());
     let before = polls.min(case.before);
     let mut done = poll_times(lock.as_mut(), before).await;
     if done.is_none() && polls > before {
-        case.trouble.strike(etcd, relay, 1 + i64::from(rival.is_some())).await;
+        case.trouble.strike(etcd, proxy, 1 + i64::from(rival.is_some())).await;
         done = poll_times(lock.as_mut(), polls - before).await;
     }
     drop(lock);
-    relay.pass();
+    pass(proxy);
     let done = done.map(|granted| drop(granted.expect("a grant"))).is_some();
     if let Some(release) = release {
         release.abort();
@@ -193,11 +195,11 @@ async fn release(etcd: Arc<Etcd>, rival: Rival, guard: Guard) {
 fn a_release_dropped_at_any_poll_gives_the_lock_back() {
     for trouble in [Trouble::Nothing, Trouble::Late, Trouble::Lost, Trouble::Cut] {
         alone(async move |etcd: Arc<Etcd>| {
-            let relay = Relay::start(&etcd.endpoint());
+            let proxy = proxy(&etcd);
             let rival = session(etcd.client(), TTL).await;
             let tasks = tasks();
             for polls in 1..=POLLS_MAX {
-                let done = drop_a_release(&etcd, &relay, trouble, polls).await;
+                let done = drop_a_release(&etcd, &proxy, trouble, polls).await;
                 let next = patiently("the next grant", rival.mutex(NAME).lock()).await.unwrap();
                 next.release().await.unwrap();
                 etcd.until_keys(PREFIX, 0).await;
@@ -213,18 +215,18 @@ fn a_release_dropped_at_any_poll_gives_the_lock_back() {
     }
 }
 
-async fn drop_a_release(etcd: &Etcd, relay: &Relay, trouble: Trouble, polls: usize) -> bool {
-    let session = session(&connect(relay).await, TTL).await;
+async fn drop_a_release(etcd: &Etcd, proxy: &Proxy, trouble: Trouble, polls: usize) -> bool {
+    let session = session(&connect(proxy).await, TTL).await;
     let guard = session.mutex(NAME).lock().await.unwrap();
-    trouble.begin(relay);
+    trouble.begin(proxy);
     let mut release = Box::pin(guard.release());
     let mut done = poll_times(release.as_mut(), 1).await;
     if done.is_none() && polls > 1 {
-        trouble.strike(etcd, relay, 0).await;
+        trouble.strike(etcd, proxy, 0).await;
         done = poll_times(release.as_mut(), polls - 1).await;
     }
     drop(release);
-    relay.pass();
+    pass(proxy);
     // With the session still open.
     etcd.until_keys(QUEUE, 0).await;
     if let (Some(released), Trouble::Nothing) = (&done, trouble) {
@@ -238,10 +240,10 @@ async fn drop_a_release(etcd: &Etcd, relay: &Relay, trouble: Trouble, polls: usi
 fn a_lock_that_lingers_and_is_dropped_at_any_poll_goes_with_its_session() {
     for trouble in [Trouble::Nothing, Trouble::Cut] {
         alone(async move |etcd: Arc<Etcd>| {
-            let relay = Relay::start(&etcd.endpoint());
+            let proxy = proxy(&etcd);
             let tasks = tasks();
             for polls in 1..=POLLS_MAX {
-                let session = session(&connect(&relay).await, TTL).await;
+                let session = session(&connect(&proxy).await, TTL).await;
                 let mutex = session.mutex(NAME).linger(TTL);
                 // The second lock finds the key, or waits for it to go.
                 let first = poll_times(Box::pin(mutex.lock()).as_mut(), polls).await;
@@ -249,14 +251,14 @@ fn a_lock_that_lingers_and_is_dropped_at_any_poll_goes_with_its_session() {
                 let waits = poll_times(second.as_mut(), 1).await.is_none();
                 let done = first.map(|granted| drop(granted.expect("a grant"))).is_some();
                 if trouble == Trouble::Cut {
-                    relay.cut();
+                    proxy.cut(Ending::Close);
                 }
                 if waits && polls % 2 == 0 {
                     drop(patiently("the second lock", second.as_mut()).await.expect("a grant"));
                 }
                 drop(second);
                 // Whoever wants it elsewhere gets it, lingering or not.
-                let rival = self::session(&connect(&relay).await, TTL).await;
+                let rival = self::session(&connect(&proxy).await, TTL).await;
                 drop(patiently("the recall", rival.mutex(NAME).lock()).await.expect("a grant"));
                 rival.close().await.expect("a revocation");
                 drop(mutex);
@@ -277,10 +279,10 @@ fn a_lock_that_lingers_and_is_dropped_at_any_poll_goes_with_its_session() {
 #[test]
 fn a_session_dropped_at_any_poll_of_its_opening_leaves_a_lease_that_runs_out() {
     alone(async |etcd: Arc<Etcd>| {
-        let relay = Relay::start(&etcd.endpoint());
+        let proxy = proxy(&etcd);
         let tasks = tasks();
         for polls in 1..=POLLS_MAX {
-            let client = connect(&relay).await;
+            let client = connect(&proxy).await;
             let mut opening = client.session().ttl(TTL_SHORT).into_future();
             let opened = poll_times(opening.as_mut(), polls).await;
             drop(opening);
@@ -299,10 +301,10 @@ fn a_session_dropped_at_any_poll_of_its_opening_leaves_a_lease_that_runs_out() {
 #[test]
 fn a_session_dropped_at_any_poll_of_its_closing_ends_at_once_and_its_lease_runs_out() {
     alone(async |etcd: Arc<Etcd>| {
-        let relay = Relay::start(&etcd.endpoint());
+        let proxy = proxy(&etcd);
         let tasks = tasks();
         for polls in 0..=POLLS_MAX {
-            let session = session(&connect(&relay).await, TTL_SHORT).await;
+            let session = session(&connect(&proxy).await, TTL_SHORT).await;
             // A name each, since the lease of the last one may live for a while.
             let guard = session.mutex(&format!("{NAME}/{polls}")).lock().await.unwrap();
             let mut closing = Box::pin(session.close());
@@ -320,8 +322,17 @@ fn a_session_dropped_at_any_poll_of_its_closing_ends_at_once_and_its_lease_runs_
     });
 }
 
-async fn connect(relay: &Relay) -> Client {
-    Client::connect([relay.endpoint()]).await.expect("a client")
+fn proxy(etcd: &Etcd) -> Proxy {
+    Proxy::start(&etcd.endpoint()).expect("a proxy")
+}
+
+/// Delivers what was kept back, and all that comes.
+fn pass(proxy: &Proxy) {
+    proxy.flow(Direction::Down, Flow::Pass);
+}
+
+async fn connect(proxy: &Proxy) -> Client {
+    Client::connect([proxy.endpoint()]).await.expect("a client")
 }
 
 async fn session(client: &Client, ttl: Duration) -> Session {

@@ -20,7 +20,7 @@ fn a_reader_that_stalls_catches_up_with_all_it_missed_and_disturbs_no_other() {
     run(async {
         let client = client().await;
         let keys = || KeyRange::prefix("delivery/stalls/");
-        let mut stalled = client.watch(keys()).buffer_bytes(BUFFER_BYTES).catch_up(true).await.unwrap();
+        let mut stalled = client.watch(keys()).buffer_bytes(BUFFER_BYTES).await.unwrap();
         let mut quick = client.watch(keys()).buffer_bytes(BUFFER_BYTES).await.unwrap();
         let mut written = Vec::new();
         for round in 0..3 {
@@ -84,7 +84,7 @@ fn a_compaction_while_a_reader_is_behind_is_told_once_it_has_read_the_rest() {
     let server = OwnServer::start();
     run(async {
         let client = Client::connect(server.endpoints()).await.unwrap();
-        let mut watch = client.watch("key").buffer_bytes(4 << 10).catch_up(true).await.unwrap();
+        let mut watch = client.watch("key").buffer_bytes(4 << 10).await.unwrap();
         let mut quick = client.watch("key").await.unwrap();
         let mut last = Revision::ZERO;
         for _ in 0..50 {

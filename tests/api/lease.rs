@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tenure::{Client, Code, EtcdError, LeaseEnd, LeaseId};
 
-use crate::support::{client, counted_client, patiently, run};
+use tenure_proxy::{Direction, Flow, Proxy};
+
+use crate::support::{client, counted_client, endpoints, patiently, run};
 
 /// The least that a server with the default election timeout grants.
 const TTL_SHORT: Duration = Duration::from_secs(2);
@@ -149,5 +151,21 @@ fn hundreds_of_leases_are_kept_alive_on_one_stream() {
         .await;
         assert!(sent.requests() - before <= asked + 2, "more than one stream");
         assert!(leases.iter().all(|lease| lease.is_valid()));
+    });
+}
+
+/// The first renewal is due before a third of the TTL has passed, and its answer has to be
+/// there before nine tenths have.
+#[test]
+fn a_lease_lives_on_over_a_link_that_answers_after_nearly_half_its_ttl() {
+    run(async {
+        let ttl = 2 * TTL_SHORT;
+        let proxy = Proxy::start(&endpoints()[0]).unwrap();
+        let lease = Client::connect([proxy.endpoint()]).await.unwrap().lease(ttl).await.unwrap();
+        proxy.flow(Direction::Down, Flow::Delay(ttl * 45 / 100));
+        assert_eq!(lease.ttl(), ttl);
+        let ended = tokio::time::timeout(3 * ttl, lease.ended()).await;
+        assert!(ended.is_err(), "{ended:?}");
+        assert!(client().await.lease_time_to_live(lease.id()).await.unwrap().ttl > 0);
     });
 }

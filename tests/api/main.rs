@@ -3,12 +3,14 @@
 //! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
 
+mod cache;
 mod cancel;
 mod delivery;
 mod hand_off;
 mod kv;
 mod lease;
 mod linger;
+mod list_watch;
 mod lock;
 mod lock_use;
 mod resume;

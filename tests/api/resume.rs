@@ -1,16 +1,13 @@
 //! Watches over connections that break, and over a server that goes and comes back.
 
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tenure::{Client, Config, Dialing, Endpoint, Event, Io, KeyRange, Op, Revision, Watch, WatchEnd};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tenure::{Client, Event, KeyRange, Op, Revision, Watch, WatchEnd};
+use tenure_proxy::{Direction, Door, Ending, Proxy};
+use tokio::task::JoinHandle;
 
 use crate::support::{OwnServer, run};
 
@@ -22,7 +19,10 @@ const CUTS: usize = 200;
 /// As many cuts lie between 64 and 128 bytes, where the handshake ends, as between
 /// 8 and 16 KiB. What has gathered during a wait comes in one message, so that a
 /// bound below that would never let it through.
-const CUT_BYTES_BITS: std::ops::Range<u64> = 6..14;
+const CUT_BYTES_BITS: std::ops::Range<u32> = 6..14;
+
+/// How often somebody looks whether a connection is cut.
+const POLL: Duration = Duration::from_millis(1);
 
 /// So far the writer may be ahead of the reader: about 4 KiB of events.
 const AHEAD_MAX: usize = 32;
@@ -43,16 +43,20 @@ fn a_watch_of_a_busy_prefix_that_is_cut_200_times_sees_the_servers_history() {
     let server = OwnServer::start();
     run(async {
         let writer = Client::connect(server.endpoints()).await.unwrap();
-        let cuts = Cuts::new(CUTS);
-        let client = cuts.client(&server).await;
+        let proxy = Arc::new(proxy(&server));
+        // The member is named many times: each name has a connection of its own, so that
+        // the waits before the dials of one overlap.
+        let client = Client::connect(vec![proxy.endpoint(); CONNECTIONS]).await.unwrap();
         let mut watch = client.watch(KeyRange::prefix("cut/")).timeout(PATIENCE).await.unwrap();
         let created = watch.created_revision();
-        let writing = tokio::spawn(write_until(writer.clone(), cuts.clone()));
-        let seen = patiently("the last event", until_last(&mut watch, &cuts)).await;
+        let count = Arc::new(AtomicUsize::new(0));
+        let cutting = tokio::spawn(cut(proxy.clone()));
+        let writing = tokio::spawn(write_until(writer.clone(), cutting, count.clone()));
+        let seen = patiently("the last event", until_last(&mut watch, &count)).await;
         writing.await.unwrap();
         let history = writer.watch(KeyRange::prefix("cut/")).buffer_bytes(BUFFER_BYTES);
         let mut history = history.start_revision(Revision(1)).await.unwrap();
-        let history = patiently("the history", until_last(&mut history, &cuts)).await;
+        let history = patiently("the history", until_last(&mut history, &count)).await;
         assert!(history.len() > CUTS);
         assert!(seen == history, "{} events of {}", seen.len(), history.len());
         assert_eq!(watch.created_revision(), created);
@@ -60,11 +64,28 @@ fn a_watch_of_a_busy_prefix_that_is_cut_200_times_sees_the_servers_history() {
     });
 }
 
-/// Writes, a transaction of two keys at a time, until all cuts are made.
-async fn write_until(client: Client, cuts: Cuts) {
+fn proxy(server: &OwnServer) -> Proxy {
+    Proxy::start(&server.endpoints()[0]).expect("a proxy")
+}
+
+/// Breaks a connection once some random number of bytes has come, again and again.
+async fn cut(proxy: Arc<Proxy>) {
+    let mut chance = fastrand::Rng::with_seed(1);
+    for _ in 0..CUTS {
+        let bytes = 1_u64 << chance.u32(CUT_BYTES_BITS);
+        proxy.cut_after(Direction::Down, bytes + chance.u64(..bytes), Ending::Reset);
+        while proxy.is_cut_due() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// Writes, a transaction of two keys at a time, until all cuts are made. The reader has
+/// `seen` so many events.
+async fn write_until(client: Client, cutting: JoinHandle<()>, seen: Arc<AtomicUsize>) {
     let mut number = 0_usize;
-    while cuts.left() > 0 {
-        if number > cuts.0.seen.load(Ordering::SeqCst) / 2 + AHEAD_MAX {
+    while !cutting.is_finished() {
+        if number > seen.load(Ordering::SeqCst) / 2 + AHEAD_MAX {
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         }
@@ -76,11 +97,11 @@ async fn write_until(client: Client, cuts: Cuts) {
     client.put("cut/last", "value").await.unwrap();
 }
 
-async fn until_last(watch: &mut Watch, cuts: &Cuts) -> Vec<Event> {
+async fn until_last(watch: &mut Watch, seen: &AtomicUsize) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         events.extend(watch.next().await.unwrap().events);
-        cuts.0.seen.store(events.len(), Ordering::SeqCst);
+        seen.store(events.len(), Ordering::SeqCst);
         if events.last().is_some_and(|event: &Event| event.kv().key == "cut/last") {
             return events;
         }
@@ -92,10 +113,11 @@ fn a_watch_outlives_its_server_and_one_is_told_of_a_compaction_meanwhile() {
     let server = OwnServer::start();
     run(async {
         let client = Client::connect(server.endpoints()).await.unwrap();
-        let cuts = Cuts::new(0);
-        let mut behind = cuts.client(&server).await.watch("outlives/behind").await.unwrap();
+        let proxy = proxy(&server);
+        let aside = Client::connect([proxy.endpoint()]).await.unwrap();
+        let mut behind = aside.watch("outlives/behind").await.unwrap();
         let mut watch = client.watch("outlives/key").await.unwrap();
-        cuts.dials(false);
+        proxy.door(Door::Refusing);
         server.kill();
         server.start_again();
         patiently("a put", async {
@@ -109,129 +131,10 @@ fn a_watch_outlives_its_server_and_one_is_told_of_a_compaction_meanwhile() {
         assert!(watch.reconnects() > 0);
         let now = client.put("outlives/key", "two").await.unwrap().revision();
         client.compact(now).await.unwrap();
-        cuts.dials(true);
+        proxy.door(Door::Open);
         match patiently("the end", behind.next()).await {
             Err(WatchEnd::Compacted { compact_revision }) => assert_eq!(compact_revision, now),
             other => panic!("{other:?}"),
         }
     });
-}
-
-/// Connections that break once they have brought some random number of bytes.
-#[derive(Clone)]
-struct Cuts(Arc<CutsState>);
-
-struct CutsState {
-    left: AtomicUsize,
-    chance: AtomicU64,
-    /// How many events the reader has.
-    seen: AtomicUsize,
-    dials: AtomicBool,
-}
-
-impl Cuts {
-    fn new(count: usize) -> Cuts {
-        Cuts(Arc::new(CutsState {
-            left: AtomicUsize::new(count),
-            chance: AtomicU64::new(1),
-            seen: AtomicUsize::new(0),
-            dials: AtomicBool::new(true),
-        }))
-    }
-
-    /// How many connections are still to be cut.
-    fn left(&self) -> usize {
-        self.0.left.load(Ordering::SeqCst)
-    }
-
-    /// Whether new connections are made.
-    fn dials(&self, dials: bool) {
-        self.0.dials.store(dials, Ordering::SeqCst);
-    }
-
-    /// A client on such connections. The member is named many times: each name has a
-    /// connection of its own, so that the waits before the dials of one overlap.
-    async fn client(&self, server: &OwnServer) -> Client {
-        let names = vec![server.endpoints(); CONNECTIONS].concat();
-        loop {
-            let connected = Client::connect_over(self.dialer(), &names, Config::default()).await;
-            if let Ok(client) = connected {
-                return client;
-            }
-        }
-    }
-
-    fn dialer(&self) -> impl Fn(&Endpoint) -> Dialing + Send + Sync + 'static + use<> {
-        let cuts = self.clone();
-        move |endpoint: &Endpoint| -> Dialing {
-            let (host, port) = (endpoint.host().to_owned(), endpoint.port());
-            let cuts = cuts.clone();
-            Box::pin(async move {
-                if !cuts.0.dials.load(Ordering::SeqCst) {
-                    return Err(io::ErrorKind::ConnectionRefused.into());
-                }
-                let stream = TcpStream::connect((host, port)).await?;
-                stream.set_nodelay(true)?;
-                let bits = CUT_BYTES_BITS.start + cuts.below(CUT_BYTES_BITS.end - CUT_BYTES_BITS.start);
-                let bytes_left = (1 << bits) + cuts.below(1 << bits);
-                Ok(Box::new(Cut {
-                    stream,
-                    cuts,
-                    bytes_left,
-                }) as Box<dyn Io>)
-            })
-        }
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014): any seed will do.
-    fn below(&self, bound: u64) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut mixed = self.0.chance.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
-
-struct Cut {
-    stream: TcpStream,
-    cuts: Cuts,
-    bytes_left: u64,
-}
-
-impl AsyncRead for Cut {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.cuts.left() == 0 {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        if self.bytes_left == 0 {
-            self.cuts.0.left.fetch_sub(1, Ordering::SeqCst);
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let mut bytes = [0; 4096];
-        let room = buf.remaining().min(bytes.len()).min(self.bytes_left as usize);
-        let mut piece = ReadBuf::new(&mut bytes[..room]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
-        self.bytes_left -= piece.filled().len() as u64;
-        buf.put_slice(piece.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Cut {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -358,7 +358,7 @@ fn a_reader_that_stalls_lags_alone_and_can_go_on_where_it_was() {
     let server = OwnServer::start();
     run(async {
         let client = Client::connect(server.endpoints()).await.unwrap();
-        let mut stalled = client.watch("lag").buffer_bytes(64 << 10).await.unwrap();
+        let mut stalled = client.watch("lag").buffer_bytes(64 << 10).catch_up(false).await.unwrap();
         let mut quick = client.watch("lag").await.unwrap();
         let mut written = Vec::new();
         for _ in 0..200 {

@@ -9,6 +9,7 @@
 
 mod dead_ends;
 mod exchange;
+mod leaderless;
 mod ledger;
 mod links;
 mod load;

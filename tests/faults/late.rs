@@ -71,6 +71,23 @@ impl Late {
         let queue = KeyRange::prefix(format!("{NAME}/"));
         self.check.get(queue).count_only().await.unwrap().count
     }
+
+    /// Delivers what was kept, with nobody in the queue; whether it has arrived.
+    async fn leaves_no_key(&self) -> bool {
+        let landed = self.way.deliver(1).await;
+        assert_eq!(self.queue().await, 0, "a key that nobody holds");
+        landed
+    }
+
+    /// Delivers what was kept to the next holder; whether it has arrived.
+    async fn takes_no_key(&self) -> bool {
+        let guard = patiently("a grant", self.mutex.lock()).await.unwrap();
+        let landed = self.way.deliver(1).await;
+        let fenced = self.check.txn().when(guard.fence()).then(Op::put("fenced", "")).await.unwrap();
+        assert!(fenced.succeeded, "the key of a holder is gone");
+        guard.release().await.unwrap();
+        landed
+    }
 }
 
 /// Runs `round` until what was held up has indeed arrived.
@@ -95,9 +112,7 @@ fn a_register_that_arrives_after_the_unlock_leaves_no_key() {
         let guard = patiently("a grant", locking).await.unwrap();
         guard.release().await.unwrap();
         assert_eq!(late.queue().await, 0);
-        let landed = late.way.deliver(1).await;
-        assert_eq!(late.queue().await, 0, "a key that nobody holds");
-        landed
+        late.leaves_no_key().await
     });
 }
 
@@ -109,9 +124,7 @@ fn a_register_that_arrives_after_the_cancel_leaves_no_key() {
         locking.abort();
         late.take_the_detour();
         late.until_the_gate_is_closed().await;
-        let landed = late.way.deliver(1).await;
-        assert_eq!(late.queue().await, 0, "a key that nobody holds");
-        landed
+        late.leaves_no_key().await
     });
 }
 
@@ -124,12 +137,7 @@ fn a_register_and_its_cancel_that_arrive_late_take_no_key_from_the_next_holder()
         late.way.until_kept(2).await;
         late.way.turn(Phase::Sealed);
         late.take_the_detour();
-        let guard = patiently("a grant", late.mutex.lock()).await.unwrap();
-        let landed = late.way.deliver(1).await;
-        let fenced = late.check.txn().when(guard.fence()).then(Op::put("fenced", "")).await.unwrap();
-        assert!(fenced.succeeded, "the key of a holder is gone");
-        guard.release().await.unwrap();
-        landed
+        late.takes_no_key().await
     });
 }
 
@@ -142,11 +150,6 @@ fn a_release_that_arrives_late_takes_no_key_from_the_next_holder() {
         late.way.until_kept(1).await;
         late.way.turn(Phase::Sealed);
         late.take_the_detour();
-        let guard = patiently("a grant", late.mutex.lock()).await.unwrap();
-        let landed = late.way.deliver(1).await;
-        let fenced = late.check.txn().when(guard.fence()).then(Op::put("fenced", "")).await.unwrap();
-        assert!(fenced.succeeded, "the key of a holder is gone");
-        guard.release().await.unwrap();
-        landed
+        late.takes_no_key().await
     });
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tenure::{Client, Code, Config, Guard, Op, Session};
 use tenure_etcd::{Cluster, Options};
 
-use crate::support::{Dice, TTL, client, cluster_with, patiently, runtime, until_empty};
+use crate::support::{TTL, client, cluster_with, patiently, runtime, until_empty};
 
 const LENGTH: Duration = Duration::from_secs(8);
 const SESSIONS: usize = 4;
@@ -83,16 +84,16 @@ fn rage(cluster: &Cluster, end: Instant) {
 /// Locks again and again, with more patience or less.
 async fn locks(session: Session, index: usize, seen: Arc<Seen>, end: Instant) {
     let mutex = session.mutex("storm");
-    let mut dice = Dice(index as u64 * 7919 + 1);
+    let mut dice = Rng::with_seed(index as u64);
     while Instant::now() < end {
-        let patience = Duration::from_micros(dice.roll() % 400_000);
+        let patience = Duration::from_micros(dice.u64(..400_000));
         let Ok(lock) = tokio::time::timeout(patience, mutex.lock()).await else {
             continue;
         };
         let guard = lock.expect("no session ends in a storm that is shorter than its TTL");
         assert_eq!(seen.holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
         seen.grants.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_micros(dice.roll() % 3000)).await;
+        tokio::time::sleep(Duration::from_micros(dice.u64(..3000))).await;
         let fenced = session.client().txn().when(guard.fence()).then(Op::put("fenced", "")).await;
         let gone = fenced.is_ok_and(|answer| !answer.succeeded);
         assert!(!gone, "the key of a holder is gone");
@@ -101,11 +102,11 @@ async fn locks(session: Session, index: usize, seen: Arc<Seen>, end: Instant) {
     }
 }
 
-async fn give_back(guard: Guard, dice: &mut Dice) {
-    match dice.roll() % 5 {
+async fn give_back(guard: Guard, dice: &mut Rng) {
+    match dice.u64(..5) {
         0 => drop(guard),
         1 => {
-            let patience = Duration::from_micros(dice.roll() % 2000);
+            let patience = Duration::from_micros(dice.u64(..2000));
             let _ = tokio::time::timeout(patience, guard.release()).await;
         }
         _ => {

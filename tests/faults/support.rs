@@ -53,15 +53,3 @@ pub(crate) async fn until_empty(client: &Client, name: &str) {
     })
     .await;
 }
-
-/// As random as a test needs it (Marsaglia's xorshift), from a seed but zero.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}

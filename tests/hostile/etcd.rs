@@ -273,7 +273,9 @@ fn fragments_without_an_end() {
         .concat()
     }
     let (seen, end) = hold("fragments without an end", fragments, async |client: Client| {
-        let mut watch = client.watch("key").fragment(true).buffer_bytes(1 << 20).resume(false).await.unwrap();
+        // The peer needs its time to make so many.
+        let watch = client.watch("key").fragment(true).buffer_bytes(1 << 20).resume(false);
+        let mut watch = watch.timeout(PATIENCE).await.unwrap();
         let end = tokio::time::timeout(PATIENCE, watch.next()).await;
         (Vec::<i64>::new(), end.ok().and_then(Result::err))
     });

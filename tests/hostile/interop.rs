@@ -96,7 +96,9 @@ fn goaway() {
         ends.iter().all(|end| *end.as_ref().unwrap() == ANSWER_BYTES),
         "{ends:?}"
     );
-    assert_eq!(seen.lock().unwrap().connections, 2);
+    // The last one went away as well: another is dialled, if there is time for it.
+    let connections = seen.lock().unwrap().connections;
+    assert!((2..=3).contains(&connections), "{connections}");
 }
 
 /// A reset with the code 0 is none of success.

@@ -3,24 +3,25 @@
 
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tenure_etcd::Cluster;
 
-use crate::support::Dice;
+use crate::support::up_to;
 
 /// How long all members are left alone at least, between two faults.
 const CALM_MIN: Duration = Duration::from_millis(300);
 
 /// Breaks members until `end`, then mends them all; what was done, in words.
-pub(crate) fn rage(cluster: &Cluster, dice: &mut Dice, end: Instant) -> String {
+pub(crate) fn rage(cluster: &Cluster, dice: &mut Rng, end: Instant) -> String {
     let (mut frozen, mut killed, mut without_quorum) = (0, 0, 0);
     while Instant::now() < end {
-        let first = dice.below(3) as usize;
-        let second = (first + 1 + dice.below(2) as usize) % 3;
-        let both = dice.below(5) == 0;
-        let most = if both && dice.below(3) == 0 { 6000 } else { 1000 };
+        let first = dice.usize(..3);
+        let second = (first + 1 + dice.usize(..2)) % 3;
+        let both = dice.u64(..5) == 0;
+        let most = if both && dice.u64(..3) == 0 { 6000 } else { 1000 };
         let broken: Vec<usize> = [first].into_iter().chain(both.then_some(second)).collect();
         for index in &broken {
-            if dice.below(3) == 0 {
+            if dice.u64(..3) == 0 {
                 cluster.member(*index).kill();
                 killed += 1;
             } else {
@@ -29,9 +30,9 @@ pub(crate) fn rage(cluster: &Cluster, dice: &mut Dice, end: Instant) -> String {
             }
         }
         without_quorum += usize::from(both);
-        std::thread::sleep(dice.up_to(Duration::from_millis(most)));
+        std::thread::sleep(up_to(dice, Duration::from_millis(most)));
         mend(cluster, &broken);
-        std::thread::sleep(CALM_MIN + dice.up_to(Duration::from_millis(800)));
+        std::thread::sleep(CALM_MIN + up_to(dice, Duration::from_millis(800)));
     }
     cluster.wait_ready().expect("a whole cluster");
     format!("members: {frozen} times frozen, {killed} killed, {without_quorum} times two at once")

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use fastrand::Rng;
 use rustix::time::{ClockId, clock_gettime};
 use tenure::Client;
 use tenure_etcd::{Binary, Cluster, Options};
@@ -45,24 +46,6 @@ pub(crate) fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 
-/// As random as a test needs it (Marsaglia's xorshift), from a seed but zero.
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// From 0 to `end`, without it.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        (self.roll() >> 11) % end
-    }
-
-    pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
-        Duration::from_micros(self.below(most.as_micros() as u64 + 1))
-    }
+pub(crate) fn up_to(dice: &mut Rng, most: Duration) -> Duration {
+    Duration::from_micros(dice.u64(..=most.as_micros() as u64))
 }

@@ -16,13 +16,14 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tenure::{Client, KeyRange};
 use tenure_etcd::{Cluster, Line, Options};
 use tenure_history::{History, Outcome, Stored, Token, check_claims, check_nothing_left, check_register};
 
 use crate::chaos;
 use crate::evidence::{changes, history};
-use crate::support::{Dice, binary, client, cluster, patiently, runtime};
+use crate::support::{binary, client, cluster, patiently, runtime};
 use crate::victim::{NAME, REGISTER, Seen, Victim};
 
 const SECONDS_DEFAULT: u64 = 20;
@@ -77,11 +78,11 @@ fn torture_finds_one_holder_at_a_time_in_turn_and_nothing_left() {
     let end = Instant::now() + length;
     let victims: Vec<_> = (0..VICTIMS)
         .map(|index| {
-            let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index * 7919 + 1) | 1);
+            let dice = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
             runtime.spawn(Victim::new(index, cluster.endpoints(), dice, seen.clone()).run(end))
         })
         .collect();
-    let faults = chaos::rage(&cluster, &mut Dice(seed | 1), end);
+    let faults = chaos::rage(&cluster, &mut Rng::with_seed(seed), end);
     runtime.block_on(async {
         for victim in victims {
             patiently("the end of a victim", victim).await.expect("a victim that does not panic");

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tenure::{Client, Compare, Config, Delivery, Guard, Op, Session};
 use tenure_history::{Claim, Outcome, Stored, Token, Write};
 
 use crate::ours::token;
-use crate::support::{Dice, now};
+use crate::support::{now, up_to};
 
 pub(crate) const NAME: &str = "torture";
 /// It keeps the greatest token, and refuses a smaller one.
@@ -40,7 +41,7 @@ pub(crate) struct Seen {
 pub(crate) struct Victim {
     index: u64,
     endpoints: Vec<String>,
-    dice: Dice,
+    dice: Rng,
     seen: Arc<Mutex<Seen>>,
     writes: u64,
     /// A token that was held once.
@@ -49,7 +50,7 @@ pub(crate) struct Victim {
 
 impl Victim {
     /// Each prefers another member.
-    pub(crate) fn new(index: u64, mut endpoints: Vec<String>, dice: Dice, seen: Arc<Mutex<Seen>>) -> Victim {
+    pub(crate) fn new(index: u64, mut endpoints: Vec<String>, dice: Rng, seen: Arc<Mutex<Seen>>) -> Victim {
         let members = endpoints.len();
         endpoints.rotate_left(index as usize % members);
         Victim {
@@ -71,14 +72,14 @@ impl Victim {
                 continue;
             };
             self.note(|seen| seen.leases.push(session.lease_id().0));
-            let turns = 1 + self.dice.below(200);
+            let turns = 1 + self.dice.u64(..200);
             for _ in 0..turns {
                 if Instant::now() >= end || !session.is_valid() {
                     break;
                 }
                 self.lock(&session).await;
             }
-            match self.dice.below(3) {
+            match self.dice.u64(..3) {
                 0 => drop(session),
                 1 => session.orphan(),
                 _ => drop(session.close().await),
@@ -88,9 +89,9 @@ impl Victim {
 
     async fn lock(&mut self, session: &Session) {
         let mutex = session.mutex(NAME);
-        let patience = match self.dice.below(4) {
-            0 => self.dice.up_to(Duration::from_millis(5)),
-            1 => self.dice.up_to(Duration::from_millis(100)),
+        let patience = match self.dice.u64(..4) {
+            0 => up_to(&mut self.dice, Duration::from_millis(5)),
+            1 => up_to(&mut self.dice, Duration::from_millis(100)),
             _ => Duration::from_secs(5),
         };
         match tokio::time::timeout(patience, mutex.lock()).await {
@@ -101,7 +102,7 @@ impl Victim {
             }
             Err(_) => self.note(|seen| seen.dropped += 1),
         }
-        if let Some(old) = self.old.filter(|_| self.dice.below(10) == 0) {
+        if let Some(old) = self.old.filter(|_| self.dice.u64(..10) == 0) {
             self.write(session.client(), old).await;
         }
     }
@@ -116,11 +117,11 @@ impl Victim {
             held: None,
         };
         still(&guard, &mut claim);
-        for _ in 0..=self.dice.below(3) {
+        for _ in 0..=self.dice.u64(..3) {
             self.fenced_write(&client, &guard, &mut claim).await;
             self.write(&client, token).await;
-            let pause = if self.dice.below(40) == 0 { 300 } else { 3 };
-            tokio::time::sleep(self.dice.up_to(Duration::from_millis(pause))).await;
+            let pause = if self.dice.u64(..40) == 0 { 300 } else { 3 };
+            tokio::time::sleep(up_to(&mut self.dice, Duration::from_millis(pause))).await;
             if !still(&guard, &mut claim) {
                 break;
             }
@@ -135,10 +136,10 @@ impl Victim {
     }
 
     async fn leave(&mut self, guard: Guard) {
-        match self.dice.below(6) {
+        match self.dice.u64(..6) {
             0 => drop(guard),
             1 => {
-                let patience = self.dice.up_to(Duration::from_millis(2));
+                let patience = up_to(&mut self.dice, Duration::from_millis(2));
                 let _ = tokio::time::timeout(patience, guard.release()).await;
             }
             2 => {

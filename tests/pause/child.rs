@@ -16,7 +16,7 @@ use tenure::{Client, Guard, Session};
 use tokio::runtime::{Builder, Handle};
 
 use crate::record::Record;
-use crate::support::{TTL, nanos, now, patiently};
+use crate::support::{TTL, nanos, now, patiently, processes};
 
 /// The name of the test below.
 pub(crate) const TEST: &str = "child::a_process_of_its_own";
@@ -27,10 +27,12 @@ pub(crate) const ENDPOINT: &str = "TENURE_CHILD_ENDPOINT";
 pub(crate) const NAME: &str = "TENURE_CHILD_NAME";
 pub(crate) const THREADS: &str = "TENURE_CHILD_THREADS";
 
-/// The wait between two checks, so that many children get along with one processor.
-const CHECK_WAIT: Duration = Duration::from_millis(2);
-/// The wait between two grants, which are requests.
-const GRANT_WAIT: Duration = Duration::from_millis(5);
+/// The wait between two checks is this for each of the processes, so that they get
+/// along with one processor. The check that matters comes whatever it is: as a process
+/// goes on, all its waits are over.
+const CHECK_WAIT: Duration = Duration::from_micros(80);
+/// The wait between two grants, which are requests, likewise.
+const GRANT_WAIT: Duration = Duration::from_micros(200);
 /// How often a lock is tried for, should the machine be too busy to renew a lease.
 const TRIES_MAX: usize = 5;
 
@@ -171,7 +173,7 @@ fn watch(
         while !done.load(Ordering::SeqCst) {
             let began = now();
             record.note(began, check(&guard));
-            thread::sleep(CHECK_WAIT);
+            thread::sleep(CHECK_WAIT * processes() as u32);
         }
         record
     })
@@ -184,7 +186,7 @@ async fn grant(session: Session, name: String, done: Arc<AtomicBool>) -> Record 
         let granted = session.mutex(&name).lock().await;
         record.note(began, granted.is_ok().then_some(0));
         drop(granted);
-        tokio::time::sleep(GRANT_WAIT).await;
+        tokio::time::sleep(GRANT_WAIT * processes() as u32).await;
     }
     record
 }

@@ -2,6 +2,7 @@
 //! own, stopped with SIGSTOP and killed with SIGKILL, on a real etcd.
 //!
 //! `TENURE_PAUSES` asks for more pauses, 10,000 say, and `TENURE_SEED` for others.
+//! `TENURE_PAUSE_PROCESSES` says how many processes there are at a time.
 
 mod child;
 mod crashes;

@@ -16,16 +16,17 @@ use std::time::Duration;
 
 use tenure::{Client, Event, KeyRange, Session};
 use tenure_proxy::{Direction, Flow, Proxy};
+use tokio::task::JoinSet;
 
 use crate::child::{Role, contended_name};
 use crate::process::Process;
 use crate::record::Record;
-use crate::support::{Dice, TTL, endpoint, nanos, now, patiently, runtime, session, until_queue_is};
+use crate::support::{
+    Dice, TTL, endpoint, nanos, now, number, patiently, processes, runtime, session, until_queue_is,
+};
 
 const PAUSES: u64 = 100;
 const SEED: u64 = 1;
-/// How many processes there are at a time.
-const PROCESSES: u64 = 25;
 /// Pauses are shorter and longer than the TTL.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
@@ -44,20 +45,25 @@ const SHORTLY: Duration = Duration::from_millis(100);
 fn whatever_begins_after_a_pause_beyond_the_ttl_says_lost() {
     let pauses = number("TENURE_PAUSES").unwrap_or(PAUSES);
     let first = number("TENURE_SEED").unwrap_or(SEED).max(1);
-    println!("{pauses} pauses with seeds from {first} on");
+    println!(
+        "{pauses} pauses with seeds from {first} on, {} at a time",
+        processes()
+    );
     runtime().block_on(async {
         let observer = session().await;
-        let mut all = Vec::new();
-        while (all.len() as u64) < pauses {
-            let begin = first + all.len() as u64;
-            let seeds = begin..(begin + PROCESSES).min(first + pauses);
-            let running: Vec<_> =
-                seeds.map(|seed| tokio::spawn(Pause::new(seed).run(observer.clone()))).collect();
-            for pause in running {
-                let pause = pause.await.expect("a pause, whose seed is in its panic");
-                pause.judge();
-                all.push(pause);
+        let (mut all, mut running) = (Vec::new(), JoinSet::new());
+        let mut seeds = first..first + pauses;
+        loop {
+            while (running.len() as u64) < processes() {
+                let Some(seed) = seeds.next() else { break };
+                running.spawn(Pause::new(seed).run(observer.clone()));
             }
+            let Some(pause) = running.join_next().await else {
+                break;
+            };
+            let pause = pause.expect("a pause, whose seed is in its panic");
+            pause.judge();
+            all.push(pause);
         }
         summarize(&all);
     });
@@ -209,9 +215,4 @@ async fn gone(client: Client, name: String) -> u64 {
             return now();
         }
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }

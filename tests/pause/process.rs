@@ -14,6 +14,9 @@ use crate::support::patiently;
 /// It is killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
+    name: String,
+    /// What it said last.
+    last: String,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -36,6 +39,8 @@ impl Process {
         let stdout = child.stdout.take().expect("its output");
         Process {
             child,
+            name: name.to_owned(),
+            last: String::new(),
             lines: BufReader::new(stdout).lines(),
         }
     }
@@ -55,9 +60,11 @@ impl Process {
     /// Its next line; `None` once it has ended.
     pub(crate) async fn line(&mut self) -> Option<String> {
         loop {
-            let line = patiently("a line of a child", self.lines.next_line()).await.expect("a line")?;
+            let what = format!("a line of the child of {} after {:?}", self.name, self.last);
+            let line = patiently(&what, self.lines.next_line()).await.expect("a line")?;
             // The test harness talks in between, and on the same line.
             if let Some((_, said)) = line.split_once(MARK) {
+                said.clone_into(&mut self.last);
                 return Some(said.to_owned());
             }
         }

@@ -12,11 +12,24 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) const TTL: Duration = Duration::from_secs(2);
 /// For sessions of this process, which nothing stops.
 const TTL_LONG: Duration = Duration::from_secs(60);
+/// How many processes are paused at a time.
+const PROCESSES: u64 = 25;
+
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// How many processes are paused at a time, each at a time of its own.
+pub(crate) fn processes() -> u64 {
+    number("TENURE_PAUSE_PROCESSES").unwrap_or(PROCESSES).max(1)
+}
+
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
 pub(crate) fn endpoint() -> String {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::Config;
+use tenure::core::pool::STREAMS_MAX;
 use tenure::pb::etcdserverpb::PutResponse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -18,19 +19,27 @@ pub(crate) const WINDOW_BYTES_OF_H2: u32 = 65_535;
 
 /// How many of 500 concurrent puts succeed when all are answered at once.
 async fn succeeded(config: Config) -> usize {
+    succeeded_of(config, PUTS).await
+}
+
+/// How many of so many concurrent puts succeed when as many as are sent at a time are
+/// answered at once.
+async fn succeeded_of(config: Config, puts: usize) -> usize {
     let (client, server) = server(config, &h2::server::Builder::new()).await;
-    let waiting = Arc::new(Mutex::new(Vec::new()));
+    let waiting = Arc::new(Mutex::new((puts, Vec::new())));
     serve(server, move |(_request, respond)| {
         let waiting = waiting.clone();
         async move {
             let mut waiting = waiting.lock().unwrap();
+            let (left, waiting) = &mut *waiting;
             waiting.push(respond);
-            if waiting.len() == PUTS {
-                waiting.iter_mut().for_each(|respond| answer(respond, &PutResponse::default()));
+            if waiting.len() == STREAMS_MAX.min(*left) {
+                *left -= waiting.len();
+                waiting.drain(..).for_each(|mut respond| answer(&mut respond, &PutResponse::default()));
             }
         }
     });
-    let puts: Vec<_> = (0..PUTS)
+    let puts: Vec<_> = (0..puts)
         .map(|_| {
             let client = client.clone();
             tokio::spawn(async move { client.put("key", "value").await })
@@ -46,6 +55,13 @@ async fn succeeded(config: Config) -> usize {
 #[tokio::test]
 async fn five_hundred_answers_at_once_all_arrive() {
     assert_eq!(succeeded(Config::default()).await, PUTS);
+}
+
+/// h2 would hang up on so many at once, so no connection has them.
+#[tokio::test]
+async fn of_twelve_thousand_calls_at_once_a_connection_has_no_more_than_it_bears() {
+    let config = Config::default().call_timeout(Duration::from_secs(3600));
+    assert_eq!(succeeded_of(config, 12_000).await, 12_000);
 }
 
 #[tokio::test]

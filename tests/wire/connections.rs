@@ -7,13 +7,13 @@ use std::task::{Context, Wake};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure::pb::etcdserverpb::PutResponse;
-use tenure::{Client, Config, Delivery, Dialing, Endpoint, Io, LeaseId};
+use tenure::pb::etcdserverpb::{PutResponse, WatchResponse};
+use tenure::{Auth, Client, Code, Config, Delivery, Dialing, Endpoint, Io, LeaseId};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use crate::fleet::{Fate, Fleet, Reply};
-use crate::peer::{answer, serve};
+use crate::peer::{answer, frame, head, patiently, serve, server};
 
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -205,4 +205,98 @@ async fn a_read_that_bears_no_silence_leaves_the_thread_to_the_others() {
     let fleet = Fleet::scripted(&[("a", Fate::Lives)], None, |_| Reply::After(SHORT));
     let client = fleet.client(&["a"], Config::new().silence(Duration::ZERO)).await;
     client.get("key").await.expect("an answer");
+}
+
+/// A server that says that it goes, and stays: its process hangs in its shutdown.
+#[tokio::test]
+async fn a_watch_on_a_server_that_goes_away_and_never_ends_moves_to_another_connection() {
+    let (client, mut first, mut pipes) = dialled().await;
+    let watching = tokio::spawn({
+        let client = client.clone();
+        async move { client.watch("key").await }
+    });
+    let (request, mut respond) = first.accept().await.unwrap().unwrap();
+    assert!(request.uri().path().ends_with("/Watch"));
+    let mut held = respond.send_response(head(), false).unwrap();
+    let created = WatchResponse {
+        created: true,
+        watch_id: 1,
+        ..WatchResponse::default()
+    };
+    held.send_data(frame(&created), false).unwrap();
+    first.graceful_shutdown();
+    let ended = tokio::spawn(async move { while let Some(Ok(_)) = first.accept().await {} });
+    let _watch = patiently("the watch", watching).await.unwrap().unwrap();
+    let mut second: Server = h2::server::handshake(pipes.recv().await.unwrap()).await.unwrap();
+    let (request, _respond) = patiently("the watch anew", second.accept()).await.unwrap().unwrap();
+    assert!(request.uri().path().ends_with("/Watch"));
+    patiently("the end of the first connection", ended).await.unwrap();
+    drop(held);
+}
+
+/// It would keep the connections for as long as a call may take.
+#[tokio::test]
+async fn a_question_of_the_clients_own_does_not_outlive_the_last_handle() {
+    let config = || Config::new().call_timeout(Duration::from_secs(3600));
+    let questions = [
+        ("/MemberList", config().sync_interval(SHORT)),
+        (
+            "/Authenticate",
+            config().auth(Auth::password("root", "a password")),
+        ),
+    ];
+    for (question, config) in questions {
+        let (client, mut server) = server(config, &h2::server::Builder::new()).await;
+        // It waits for a token, in the one case.
+        let put = tokio::spawn(client.put("key", "").into_future());
+        let mut held = Vec::new();
+        loop {
+            let asked = patiently("the question", server.accept()).await.unwrap().unwrap();
+            let is_it = asked.0.uri().path().ends_with(question);
+            held.push(asked);
+            if is_it {
+                break;
+            }
+        }
+        put.abort();
+        let _ = put.await;
+        drop(client);
+        patiently("the end of the connection", async {
+            while let Some(Ok(_)) = server.accept().await {}
+        })
+        .await;
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_token_hears_at_once_that_the_clients_runtime_is_gone() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    // The task that asks for the token is of the runtime of the first who waits.
+    for asks_from_the_lasting in [true, false] {
+        let (lasting, ending) = (runtime(), runtime());
+        let config = Config::new()
+            .call_timeout(Duration::from_secs(3600))
+            .auth(Auth::password("root", "a password"));
+        let (client, mut server) = ending.block_on(server(config, &h2::server::Builder::new()));
+        let put = || client.put("key", "").into_future();
+        let first = match asks_from_the_lasting {
+            true => lasting.spawn(put()),
+            false => ending.spawn(put()),
+        };
+        let asked = lasting.block_on(patiently("the question", server.accept()));
+        assert!(asked.unwrap().unwrap().0.uri().path().ends_with("/Authenticate"));
+        let waiting = lasting.spawn(put());
+        std::thread::sleep(SHORT);
+        ending.shutdown_timeout(PATIENCE);
+        let error = lasting.block_on(patiently("the end", waiting)).unwrap().unwrap_err();
+        assert_eq!(
+            (error.code(), error.delivery()),
+            (Code::Unavailable, Delivery::NotSent)
+        );
+        assert!(error.to_string().contains("runtime"), "{error}");
+        let _ = lasting.block_on(patiently("the first", first));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure::{Code, Config};
+use tenure::{Code, Config, EtcdError};
 
 use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::patiently;
@@ -65,6 +65,22 @@ async fn the_members_that_serve_clients_become_the_endpoints() {
     fleet.list(&[(&[], false)]);
     client.endpoints().sync().await.expect_err("nobody could be asked any more");
     assert_eq!(client.endpoints().list(), ["http://b:2379"]);
+}
+
+#[tokio::test]
+async fn the_members_of_another_cluster_do_not_become_the_endpoints() {
+    let fleet = Fleet::new(&[("a", Fate::Lives), ("b", Fate::Lives)]);
+    let client = fleet.client(&["a"], Config::new()).await;
+    fleet.list(&[(&["http://a:2379"], false)]);
+    fleet.belongs_to(7);
+    client.endpoints().sync().await.unwrap();
+    fleet.list(&[(&["http://b:2379"], false)]);
+    fleet.belongs_to(8);
+    let error = client.endpoints().sync().await.unwrap_err();
+    assert_eq!(error.etcd(), Some(EtcdError::ClusterIdMismatch), "{error}");
+    assert_eq!(client.endpoints().list(), ["http://a:2379"]);
+    fleet.belongs_to(7);
+    assert_eq!(client.endpoints().sync().await.unwrap(), ["http://b:2379"]);
 }
 
 #[tokio::test]

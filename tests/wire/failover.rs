@@ -281,3 +281,56 @@ async fn a_hedged_read_is_asked_of_another_member_after_its_time() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_read_whose_second_question_fails_is_asked_once_more() {
+    let count = AtomicUsize::new(0);
+    let fleet = Fleet::scripted(&[("a", Fate::Lives), ("b", Fate::Lives)], None, move |asked| {
+        match asked.host.as_str() {
+            "a" => Reply::Never,
+            // The first question to it, and the second.
+            _ => match count.fetch_add(1, Ordering::SeqCst) % 3 {
+                0 => Reply::Well,
+                _ => Reply::Reset(Reason::ENHANCE_YOUR_CALM),
+            },
+        }
+    });
+    let config = Config::new().silence(SILENCE).call_timeout(Duration::from_secs(3600));
+    let client = fleet.client(&["a", "b"], config).await;
+    patiently("a read that was asked three times", async {
+        while fleet.asked_of("a") == 0 || fleet.asked_of("b") < 6 {
+            client.get("key").await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_connection_the_error_says_of_each_endpoint_why() {
+    let fleet = Fleet::new(&[("a", Fate::Lives), ("b", Fate::Refuses), ("c", Fate::Hole)]);
+    let client = fleet.client(&["a", "b", "c"], Config::new()).await;
+    fleet.turn("a", Fate::Refuses);
+    let error = patiently("an error that knows of both", async {
+        loop {
+            let put = client.put("key", "").timeout(Duration::from_millis(100));
+            let error = put.await.expect_err("nobody lives");
+            let text = error.to_string();
+            if text.contains("http://a: cannot connect: connection refused") {
+                return error;
+            }
+        }
+    })
+    .await;
+    let text = error.to_string();
+    assert!(
+        text.starts_with("etcdserverpb.KV/Put: no connection before the deadline"),
+        "{text}"
+    );
+    assert!(
+        text.contains("http://b: cannot connect: connection refused"),
+        "{text}"
+    );
+    assert!(text.contains("http://c: no answer yet"), "{text}");
+    let mut sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+    assert!(sources.any(|source| source.is::<std::io::Error>()), "{error:?}");
+}

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use h2::server::SendResponse;
 use http::Response;
 use prost::Message;
 use tenure::pb::etcdserverpb::{
-    Member, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    Member, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
 };
 use tenure::{Client, Config, Dialing, Endpoint, Io};
 use tokio::io::DuplexStream;
@@ -63,6 +64,7 @@ struct Shared {
     holes: Mutex<Vec<DuplexStream>>,
     streams_max: Option<u32>,
     members: Mutex<Vec<Member>>,
+    cluster_id: AtomicU64,
     script: Box<Script>,
 }
 
@@ -84,6 +86,7 @@ impl Fleet {
             holes: Mutex::default(),
             streams_max,
             members: Mutex::default(),
+            cluster_id: AtomicU64::new(0),
             script: Box::new(script),
         };
         Fleet {
@@ -124,6 +127,11 @@ impl Fleet {
             ..Member::default()
         };
         *self.shared.members.lock().unwrap() = members.iter().map(member).collect();
+    }
+
+    /// Which cluster says so.
+    pub(crate) fn belongs_to(&self, cluster_id: u64) {
+        self.shared.cluster_id.store(cluster_id, Ordering::SeqCst);
     }
 
     fn dial(&self, host: &str) -> Dialing {
@@ -206,8 +214,11 @@ impl Fleet {
             }
         }
         let members = || MemberListResponse {
+            header: Some(ResponseHeader {
+                cluster_id: self.shared.cluster_id.load(Ordering::SeqCst),
+                ..ResponseHeader::default()
+            }),
             members: self.shared.members.lock().unwrap().clone(),
-            ..MemberListResponse::default()
         };
         match path.as_str() {
             "/etcdserverpb.KV/Put" => say(&mut respond, &PutResponse::default()),

@@ -12,7 +12,7 @@ use h2::server::{Builder, SendResponse};
 use tenure::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeResponse,
 };
-use tenure::{Client, Config, EtcdError, LeaseEnd, LeaseId};
+use tenure::{Client, Code, Config, EtcdError, LeaseEnd, LeaseId};
 use tokio::sync::Notify;
 
 use crate::peer::{Requests, answer, frame, head, patiently, serve, server};
@@ -357,7 +357,8 @@ async fn a_refused_stream_is_not_opened_in_a_loop() {
         async {}
     });
     let lease = client.lease(TTL * 2).await.unwrap();
-    assert_eq!(patiently("the end", lease.ended()).await, LeaseEnd::Expired);
+    let refused = LeaseEnd::Refused(Code::PermissionDenied);
+    assert_eq!(patiently("the end", lease.ended()).await, refused);
     let streams = streams.load(Ordering::SeqCst);
     assert!((2..100).contains(&streams), "{streams} streams in two seconds");
 }

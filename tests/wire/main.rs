@@ -11,6 +11,7 @@ mod failover;
 mod fleet;
 mod keepalive;
 mod leases;
+mod list_watch;
 mod lock;
 mod peer;
 mod pings;

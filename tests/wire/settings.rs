@@ -12,10 +12,11 @@ use h2::server::Builder;
 use http::HeaderMap;
 use tenure::core::lease::valid_until;
 use tenure::core::time::Instant;
-use tenure::pb::etcdserverpb::{LeaseGrantResponse, PutResponse, RangeResponse};
-use tenure::{Client, Code, Config, Delivery, Error, LeaseId, Origin};
+use tenure::pb::etcdserverpb::{LeaseGrantResponse, PutResponse, RangeResponse, TxnResponse};
+use tenure::{Client, Code, Config, Delivery, Dialing, Endpoint, Error, LeaseId, Op, Origin};
 use tokio::sync::mpsc;
 
+use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::{answer, patiently, pipe, serve, server};
 use crate::raw::{GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
 
@@ -192,14 +193,40 @@ async fn headers(config: Config) -> (HeaderMap, HeaderMap) {
 }
 
 #[tokio::test]
-async fn streams_demand_a_leader_and_calls_do_not() {
+async fn streams_and_calls_demand_a_leader() {
     let (call, stream) = headers(Config::default()).await;
-    assert_eq!(call.get("hasleader"), None);
+    assert_eq!(call.get("hasleader").unwrap(), "true");
     assert_eq!(stream.get("hasleader").unwrap(), "true");
 }
 
+/// What a member answers from what it has, it answers without a leader.
 #[tokio::test]
-async fn streams_do_without_a_leader_where_the_user_says_so() {
+async fn serializable_reads_demand_no_leader() {
+    let (client, server) = server(Config::default(), &Builder::new()).await;
+    let (saw, mut seen) = mpsc::unbounded_channel();
+    serve(server, move |(request, mut respond)| {
+        saw.send(request.headers().contains_key("hasleader")).unwrap();
+        let is_txn = request.uri().path().ends_with("/Txn");
+        async move {
+            match is_txn {
+                true => answer(&mut respond, &TxnResponse::default()),
+                false => answer(&mut respond, &RangeResponse::default()),
+            }
+        }
+    });
+    let local = || Op::get("key").serializable();
+    client.get("key").serializable().await.unwrap();
+    client.get("key").await.unwrap();
+    client.txn().then(local()).or_else(local()).await.unwrap();
+    client.txn().then(local()).or_else(Op::get("key")).await.unwrap();
+    client.txn().then(local()).then(Op::put("key", "")).await.unwrap();
+    for demands in [false, true, false, true, true] {
+        assert_eq!(seen.recv().await, Some(demands));
+    }
+}
+
+#[tokio::test]
+async fn streams_and_calls_do_without_a_leader_where_the_user_says_so() {
     let (call, stream) = headers(Config::default().require_leader(false)).await;
     assert_eq!((call.get("hasleader"), stream.get("hasleader")), (None, None));
 }
@@ -217,6 +244,93 @@ async fn the_timeout_is_told_on_request_only() {
     let micros: u64 = timeout.strip_suffix('u').expect("microseconds").parse().unwrap();
     assert!((1..=7_000_000).contains(&micros), "{timeout}");
     assert_eq!(stream.get("grpc-timeout"), None);
+}
+
+/// Every number and every time that an option takes, at its least and at its most.
+fn ends_of_options() -> Vec<(&'static str, Config)> {
+    const NEVER: Duration = Duration::MAX;
+    let zero = Duration::ZERO;
+    let new = Config::new;
+    vec![
+        ("connect_timeout", new().connect_timeout(NEVER)),
+        ("call_timeout", new().call_timeout(NEVER)),
+        (
+            "timeout header",
+            new().call_timeout(NEVER).send_timeout_header(true),
+        ),
+        ("request_bytes_max", new().request_bytes_max(usize::MAX)),
+        ("response_bytes_max 0", new().response_bytes_max(0)),
+        ("response_bytes_max", new().response_bytes_max(usize::MAX)),
+        ("stream_window_bytes 0", new().stream_window_bytes(0)),
+        ("stream_window_bytes", new().stream_window_bytes(u32::MAX)),
+        ("connection_window_bytes 0", new().connection_window_bytes(0)),
+        ("connection_window_bytes", new().connection_window_bytes(u32::MAX)),
+        ("connections_max 0", new().connections_max(0).streams_full(0)),
+        (
+            "connections_max",
+            new().connections_max(usize::MAX).streams_full(1),
+        ),
+        ("streams_full", new().streams_full(usize::MAX)),
+        ("silence 0", new().silence(zero)),
+        ("silence", new().silence(NEVER)),
+        ("ping_interval 0", new().ping_interval(zero)),
+        ("ping_interval", new().ping_interval(NEVER)),
+        ("ping_timeout 0", new().ping_timeout(zero).ping_interval(zero)),
+        ("ping_timeout", new().ping_timeout(NEVER)),
+        ("hedge_after 0", new().hedge_after(zero)),
+        ("hedge_after", new().hedge_after(NEVER)),
+        ("sync_interval 0", new().sync_interval(zero)),
+        ("sync_interval", new().sync_interval(NEVER)),
+    ]
+}
+
+#[tokio::test]
+async fn options_at_their_ends_neither_panic_nor_spin_nor_overflow() {
+    for (name, config) in ends_of_options() {
+        let fleet = Fleet::scripted(&[("a", Fate::Lives), ("b", Fate::Lives)], None, |_| {
+            Reply::After(Duration::from_millis(5))
+        });
+        let client = fleet.client(&["a", "b"], config).await;
+        for _ in 0..4 {
+            let calls = async { (client.put("key", "").await, client.get("key").await) };
+            let (put, get) = patiently(name, calls).await;
+            put.unwrap_or_else(|error| panic!("{name}: {error}"));
+            get.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        // Twice is the most that a read is asked here, and the list is not asked for in a loop.
+        assert!(fleet.asked().len() <= 16, "{name}: {:?}", fleet.asked());
+    }
+}
+
+#[tokio::test]
+async fn options_that_leave_no_room_end_in_a_typed_error() {
+    let fleet = Fleet::new(&[("a", Fate::Lives)]);
+    let client = fleet.client(&["a"], Config::new().call_timeout(Duration::ZERO)).await;
+    let error = patiently("no time", client.put("key", "").into_future()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.attempts()),
+        (Code::DeadlineExceeded, 0),
+        "{error}"
+    );
+    let client = fleet.client(&["a"], Config::new().request_bytes_max(0)).await;
+    let error = patiently("no bytes", client.put("key", "").into_future()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.origin()),
+        (Code::ResourceExhausted, Origin::Caller),
+        "{error}"
+    );
+    let hole = |_: &Endpoint| -> Dialing { Box::pin(std::future::pending()) };
+    let config = Config::new().connect_timeout(Duration::ZERO);
+    let error = patiently("no connection", Client::connect_over(hole, ["a"], config)).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.delivery()),
+        (Code::Unavailable, Delivery::NotSent),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("no connection within the connect timeout"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -4,21 +4,25 @@
 
 #![forbid(unsafe_code)]
 
+mod child;
 mod contest;
-mod cost;
+mod floor;
 mod load;
 mod machine;
+mod peer;
 mod report;
 mod server;
 mod stop;
 mod suite;
 mod tally;
+mod worker;
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use tenure_bench_worker::Order;
 
 use crate::contest::Setting;
 use crate::report::Report;
@@ -35,7 +39,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[command(name = "tenure-bench")]
 struct Arguments {
     #[command(subcommand)]
-    suite: Suite,
+    command: Command,
     /// How many rounds; in each, every competitor has its turn.
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -44,8 +48,32 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Suite(Suite),
+    /// tenure under measurement, in a process of its own.
+    #[command(hide = true)]
+    Worker {
+        #[command(subcommand)]
+        order: Order,
+    },
+    /// The h2 crate alone, likewise.
+    #[command(hide = true)]
+    Floor {
+        #[command(subcommand)]
+        order: Order,
+    },
+}
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Worker { order } => return tenure_bench_worker::run::<worker::Tenure>(order),
+        Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor>(order),
+        Command::Suite(suite) => run(suite, &arguments),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             eprintln!("tenure-bench: {cause}");
@@ -54,13 +82,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+fn run(suite: &Suite, arguments: &Arguments) -> Result<(), Failure> {
     let setting = Setting {
         rounds: arguments.rounds,
         stop: Stop::at_ctrl_c()?,
     };
-    let mut report = Report::new(arguments.suite.name());
-    let outcome = arguments.suite.run(&setting, &mut report);
+    let mut report = Report::new(suite.name());
+    let outcome = suite.run(&setting, &mut report);
     if let Some(path) = &arguments.json {
         report.write_to(path)?;
     }

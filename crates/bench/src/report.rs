@@ -19,7 +19,20 @@ use crate::tally::{Round, Spread, Tally};
 pub(crate) struct Report {
     suite: &'static str,
     machine: Machine,
-    tables: Vec<Table>,
+    tables: Vec<Value>,
+    failures: usize,
+}
+
+/// What a suite found out.
+pub(crate) trait Finding {
+    /// As Markdown, so that it can be pasted.
+    fn draw(&self) -> String;
+
+    /// For programs.
+    fn to_json(&self) -> Value;
+
+    /// How many competitors did not run to the end.
+    fn failures(&self) -> usize;
 }
 
 /// The outcome of one contest.
@@ -50,21 +63,19 @@ impl Report {
             suite,
             machine,
             tables: Vec::new(),
+            failures: 0,
         }
     }
 
-    pub(crate) fn add(&mut self, table: Table) {
-        say(&format!("\n{}", table.draw()));
-        self.tables.push(table);
+    pub(crate) fn add(&mut self, finding: &impl Finding) {
+        say(&format!("\n{}", finding.draw()));
+        self.tables.push(finding.to_json());
+        self.failures += finding.failures();
     }
 
     /// How many competitors did not run to the end.
     pub(crate) fn failures(&self) -> usize {
-        self.tables
-            .iter()
-            .flat_map(|table| &table.rows)
-            .filter(|row| row.failure.is_some())
-            .count()
+        self.failures
     }
 
     pub(crate) fn write_to(&self, path: &Path) -> Result<(), Failure> {
@@ -72,7 +83,7 @@ impl Report {
             "suite": self.suite,
             "command": std::env::args().skip(1).collect::<Vec<_>>(),
             "machine": self.machine.to_json(),
-            "tables": self.tables.iter().map(Table::to_json).collect::<Vec<_>>(),
+            "tables": self.tables,
         });
         let text = serde_json::to_string_pretty(&report)?;
         fs::write(path, text + "\n").map_err(|cause| format!("{}: {cause}", path.display()))?;
@@ -90,33 +101,6 @@ impl Table {
         }
     }
 
-    /// As Markdown, so that it can be pasted.
-    fn draw(&self) -> String {
-        let columns: Vec<Column<'_>> = self.columns();
-        let mut drawing = Drawing::new();
-        drawing
-            .load_preset(ASCII_MARKDOWN)
-            .set_header(columns.iter().map(|(head, _)| head.as_str()));
-        for row in &self.rows {
-            drawing.add_row(columns.iter().map(|(_, cell)| cell(row)));
-        }
-        for column in drawing.column_iter_mut() {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-            if column.index > 0 {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        let mut text = format!("{}\n\n{drawing}\n", self.title);
-        let failures = self
-            .rows
-            .iter()
-            .filter_map(|row| Some(format!("{}: {}", row.name, row.failure.as_ref()?)));
-        for note in self.notes.iter().cloned().chain(failures) {
-            text.push_str(&format!("\n{note}\n"));
-        }
-        text
-    }
-
     /// Only those that somebody here has something for.
     fn columns(&self) -> Vec<Column<'_>> {
         let percentile = |percentile: f64| move |row: &Row| duration(row.tally.percentile(percentile));
@@ -124,18 +108,23 @@ impl Table {
             (String::new(), Box::new(|row| row.name.clone())),
             (
                 self.unit.to_owned(),
-                Box::new(|row| row.tally.count().to_string()),
+                Box::new(|row| match row.tally.count() {
+                    0 => row.tally.operations().to_string(),
+                    count => count.to_string(),
+                }),
             ),
-            ("p50".to_owned(), Box::new(percentile(50.0))),
-            (
-                "p50 of rounds".to_owned(),
-                Box::new(|row| range(row.tally.medians(), |d| self::show(*d))),
-            ),
-            ("p99".to_owned(), Box::new(percentile(99.0))),
-            ("p99.9".to_owned(), Box::new(percentile(99.9))),
-            ("max".to_owned(), Box::new(|row| duration(row.tally.max()))),
         ];
         let has = |what: fn(&Tally) -> bool| self.rows.iter().any(|row| what(&row.tally));
+        if has(|tally| tally.count() > 0) {
+            columns.push(("p50".to_owned(), Box::new(percentile(50.0))));
+            columns.push((
+                "p50 of rounds".to_owned(),
+                Box::new(|row| range(row.tally.medians(), |d| self::show(*d))),
+            ));
+            columns.push(("p99".to_owned(), Box::new(percentile(99.0))));
+            columns.push(("p99.9".to_owned(), Box::new(percentile(99.9))));
+            columns.push(("max".to_owned(), Box::new(|row| duration(row.tally.max()))));
+        }
         if has(|tally| tally.rates().is_some()) {
             columns.push(("per second".to_owned(), Box::new(|row| rate(row.tally.rates()))));
             columns.push((
@@ -150,20 +139,31 @@ impl Table {
             ));
             columns.push((
                 "allocations each".to_owned(),
-                Box::new(|row| {
-                    row.tally.cost_each().map_or_else(nothing, |each| format!("{:.0}", each.allocations))
-                }),
+                Box::new(|row| row.tally.cost_each().map_or_else(nothing, |each| digits(each.allocations))),
             ));
             columns.push((
                 "KB each".to_owned(),
                 Box::new(|row| {
-                    row.tally
-                        .cost_each()
-                        .map_or_else(nothing, |each| format!("{:.1}", each.allocated_bytes / 1000.0))
+                    row.tally.cost_each().map_or_else(nothing, |each| digits(each.allocated_bytes / 1000.0))
                 }),
             ));
         }
         columns
+    }
+}
+
+impl Finding for Table {
+    fn draw(&self) -> String {
+        let columns = self.columns();
+        let head: Vec<String> = columns.iter().map(|(head, _)| head.clone()).collect();
+        let cells = |row: &Row| columns.iter().map(|(_, cell)| cell(row)).collect();
+        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
+        let failures = self.rows.iter().filter_map(|row| {
+            let cause = row.failure.as_ref()?;
+            Some(format!("{}: {cause}", row.name))
+        });
+        let notes: Vec<String> = self.notes.iter().cloned().chain(failures).collect();
+        markdown(&self.title, &head, &rows, &notes)
     }
 
     fn to_json(&self) -> Value {
@@ -173,6 +173,10 @@ impl Table {
             "notes": self.notes,
             "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         })
+    }
+
+    fn failures(&self) -> usize {
+        self.rows.iter().filter(|row| row.failure.is_some()).count()
     }
 }
 
@@ -208,15 +212,31 @@ impl Row {
     }
 }
 
+/// A table under its title, and what there is to say below.
+pub(crate) fn markdown(title: &str, head: &[String], rows: &[Vec<String>], notes: &[String]) -> String {
+    let mut drawing = Drawing::new();
+    drawing.load_preset(ASCII_MARKDOWN).set_header(head).add_rows(rows);
+    for column in drawing.column_iter_mut() {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+        if column.index > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = format!("{title}\n\n{drawing}\n");
+    for note in notes {
+        text.push_str(&format!("\n{note}\n"));
+    }
+    text
+}
+
 /// One line about one round.
 pub(crate) fn summary(round: &Round, unit: &str) -> String {
     let mut tally = Tally::new();
     tally.add(round);
-    let mut text = format!(
-        "{} {unit}, p50 {}",
-        tally.count(),
-        duration(tally.percentile(50.0))
-    );
+    let mut text = match tally.count() {
+        0 => format!("{} {unit}", tally.operations()),
+        count => format!("{count} {unit}, p50 {}", duration(tally.percentile(50.0))),
+    };
     if let Some(rates) = tally.rates() {
         text.push_str(&format!(", {:.0} per second", rates.median));
     }
@@ -232,10 +252,15 @@ pub(crate) fn show(duration: Duration) -> String {
         1e6..1e9 => (nanoseconds / 1e6, "ms"),
         _ => (nanoseconds / 1e9, "s"),
     };
+    format!("{} {unit}", digits(value))
+}
+
+/// Three of them, or all before the point.
+fn digits(value: f64) -> String {
     match value {
-        ..10.0 => format!("{value:.2} {unit}"),
-        10.0..100.0 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.0} {unit}"),
+        ..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
     }
 }
 

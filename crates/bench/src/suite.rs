@@ -1,7 +1,12 @@
 //! The suites: what there is to measure, each a module with its arguments.
 
+mod failover;
 mod handoff;
+mod keepalive;
+mod local;
+mod unary;
 mod watch_start;
+mod watch_throughput;
 
 use clap::Subcommand;
 
@@ -16,6 +21,16 @@ pub(crate) enum Suite {
     WatchStart(watch_start::Arguments),
     /// From a holder's release to the next one's lock, beside the Go client, on a busy store.
     Handoff(handoff::Arguments),
+    /// From a fault of members or of the ways to them to the next answer, beside Go and etcd-client.
+    Failover(failover::Arguments),
+    /// Events a second through one watch, and what one costs, beside Go and etcd-client.
+    WatchThroughput(watch_throughput::Arguments),
+    /// What a small call costs, beside the h2 crate alone, Go and etcd-client.
+    Unary(unary::Arguments),
+    /// Many leases on one client, kept alive: how many are lost, and at what cost.
+    Keepalive(keepalive::Arguments),
+    /// Locks that need no request: passed on within a session, and locked again while they linger.
+    Local(local::Arguments),
 }
 
 impl Suite {
@@ -23,6 +38,11 @@ impl Suite {
         match self {
             Suite::WatchStart(_) => "watch-start",
             Suite::Handoff(_) => "handoff",
+            Suite::Unary(_) => "unary",
+            Suite::WatchThroughput(_) => "watch-throughput",
+            Suite::Failover(_) => "failover",
+            Suite::Keepalive(_) => "keepalive",
+            Suite::Local(_) => "local",
         }
     }
 
@@ -31,6 +51,11 @@ impl Suite {
         match self {
             Suite::WatchStart(arguments) => watch_start::run(arguments, setting, report),
             Suite::Handoff(arguments) => handoff::run(arguments, setting, report),
+            Suite::Unary(arguments) => unary::run(arguments, setting, report),
+            Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
+            Suite::Failover(arguments) => failover::run(arguments, setting, report),
+            Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
+            Suite::Local(arguments) => local::run(arguments, setting, report),
         }
     }
 }

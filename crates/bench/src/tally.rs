@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-
-use crate::cost::Cost;
+use tenure_bench_worker::Cost;
 
 /// Latencies are kept in nanoseconds and to three digits, and one above this counts as this.
 const DIGITS: u8 = 3;
@@ -79,6 +78,11 @@ impl Tally {
     /// How many latencies there are.
     pub(crate) fn count(&self) -> u64 {
         self.latencies.len()
+    }
+
+    /// How many operations there were, where somebody counted them.
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations
     }
 
     /// The latency that this many of a hundred do not exceed; `None` without any.

@@ -17,6 +17,11 @@ fn printed(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
+/// How many operations a row of a table has.
+fn count_in(row: &str) -> Option<&str> {
+    row.split('|').nth(2).map(str::trim)
+}
+
 fn scratch(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -53,8 +58,7 @@ fn without_go_the_handoff_says_so_and_runs_the_rest() {
     let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
     assert_eq!(tenure.len(), 2, "{drawn}{told}");
     for line in tenure {
-        let count = line.split('|').nth(2).map(str::trim);
-        assert_eq!(count, Some("10"), "{line}");
+        assert_eq!(count_in(line), Some("10"), "{line}");
     }
 }
 
@@ -66,4 +70,64 @@ fn a_hand_off_takes_two() {
         !output.status.success() && told.contains("takes two contenders"),
         "{drawn}{told}"
     );
+}
+
+#[test]
+fn without_the_peers_the_watch_throughput_says_so_and_runs_the_rest() {
+    let mut command = bench("watch-throughput");
+    command.args(["--events", "300"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(!output.status.success(), "{drawn}{told}");
+    for reason in ["no `go` on PATH", "no `cargo` on PATH"] {
+        assert_eq!(drawn.matches(reason).count(), 2, "{drawn}{told}");
+    }
+    let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
+    assert_eq!(tenure.len(), 2, "{drawn}{told}");
+    assert!(
+        tenure.iter().all(|line| count_in(line) == Some("600")),
+        "{drawn}{told}"
+    );
+}
+
+#[test]
+fn a_floor_is_under_the_calls() {
+    let mut command = bench("unary");
+    command.args(["--calls", "50", "--in-flight", "1,3"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    for name in ["tenure", "h2 by hand"] {
+        let rows = drawn.lines().filter(|line| line.starts_with(&format!("| {name} ")));
+        assert_eq!(
+            rows.filter(|line| count_in(line) == Some("100")).count(),
+            4,
+            "{drawn}{told}"
+        );
+    }
+}
+
+#[test]
+fn a_failover_counts_what_a_reset_costs_on_real_members() {
+    let path = scratch("failover.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args([
+        "failover",
+        "--rounds",
+        "1",
+        "--window",
+        "2",
+        "--faults",
+        "connections-reset",
+        "--json",
+    ]);
+    // Neither Go nor cargo, and the servers are built already or there.
+    let output = command.arg(&path).env("PATH", "/nonexistent").output().unwrap();
+    let (drawn, told) = printed(&output);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let row = &report["tables"][0]["rows"][0]["rounds"][0];
+    for kind in ["gets", "puts"] {
+        let first = row[kind]["first_after_leader_ns"].as_u64();
+        assert!(first.is_some_and(|ns| ns > 0), "{row} {drawn}{told}");
+    }
+    assert!(drawn.contains("| tenure "), "{drawn}{told}");
 }

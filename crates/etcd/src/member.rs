@@ -116,6 +116,19 @@ impl Member {
         answer.is_ok_and(|body| body.contains("true"))
     }
 
+    /// Its number in the cluster, if it says so within a second.
+    #[must_use]
+    pub fn id(&self) -> Option<u64> {
+        http::number(&self.status()?, "member_id")
+    }
+
+    /// The number of the member that it takes for the leader, if it knows one and
+    /// says so within a second.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        http::number(&self.status()?, "leader").filter(|leader| *leader > 0)
+    }
+
     /// Starts the server, unless it runs, without waiting for it.
     ///
     /// # Errors
@@ -247,11 +260,6 @@ impl Member {
 
     pub(crate) fn peer_url(&self) -> String {
         self.peer.url()
-    }
-
-    /// Its number in the cluster, if it says so.
-    pub(crate) fn id(&self) -> Option<u64> {
-        http::number(&self.status()?, "member_id")
     }
 
     /// The raft term of the server, if it takes itself for the leader.

@@ -38,8 +38,8 @@ mod way;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -100,7 +100,8 @@ pub enum Door {
 pub struct Proxy {
     endpoint: String,
     shared: Arc<Shared>,
-    wishes: Option<mpsc::UnboundedSender<Wish>>,
+    /// Locked until the wish is done: there is one at a time.
+    wishes: Option<Mutex<mpsc::Sender<Wish>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -119,7 +120,7 @@ impl Proxy {
     pub fn start(target: &str) -> io::Result<Proxy> {
         let target = target.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let shared = Arc::new(Shared::new(target));
-        let (wishes, wished) = mpsc::unbounded_channel();
+        let (wishes, wished) = mpsc::channel(1);
         let (started, address) = sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serving = shared.clone();
@@ -130,7 +131,7 @@ impl Proxy {
         Ok(Proxy {
             endpoint: format!("http://{address}"),
             shared,
-            wishes: Some(wishes),
+            wishes: Some(Mutex::new(wishes)),
             thread: Some(thread),
         })
     }
@@ -156,7 +157,8 @@ impl Proxy {
     pub fn door(&self, door: Door) {
         let (done, is_done) = sync_channel(1);
         let wishes = self.wishes.as_ref().expect("it is open until it is dropped");
-        let outcome = wishes.send(Wish { door, done }).ok().and_then(|()| is_done.recv().ok());
+        let wishes = wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = wishes.try_send(Wish { door, done }).ok().and_then(|()| is_done.recv().ok());
         match outcome {
             Some(Ok(())) => {}
             Some(Err(cause)) => panic!("the door of {} cannot be {door:?}: {cause}", self.endpoint),
@@ -225,7 +227,7 @@ impl Drop for Proxy {
 /// Until the proxy is dropped; the connections end with the runtime.
 async fn serve(
     shared: Arc<Shared>,
-    mut wished: mpsc::UnboundedReceiver<Wish>,
+    mut wished: mpsc::Receiver<Wish>,
     started: SyncSender<io::Result<SocketAddr>>,
 ) {
     let (reserved, address, mut entrance) = match door::reserve() {

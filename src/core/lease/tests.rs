@@ -2,16 +2,16 @@
 
 use super::*;
 
-const A: LeaseId = LeaseId(0xa);
-const B: LeaseId = LeaseId(0xb);
-const TTL: Duration = Duration::from_secs(60);
-const MARGIN: Duration = Duration::from_millis(1060);
+pub(super) const A: LeaseId = LeaseId(0xa);
+pub(super) const B: LeaseId = LeaseId(0xb);
+pub(super) const TTL: Duration = Duration::from_secs(60);
+pub(super) const MARGIN: Duration = Duration::from_millis(1060);
 
-fn at(millis: u64) -> Instant {
+pub(super) fn at(millis: u64) -> Instant {
     Instant(0) + Duration::from_millis(millis)
 }
 
-fn drain(leases: &mut Leases) -> Vec<Action> {
+pub(super) fn drain(leases: &mut Leases) -> Vec<Action> {
     leases.check();
     let mut actions = Vec::new();
     while let Some(action) = leases.poll_action() {
@@ -22,7 +22,7 @@ fn drain(leases: &mut Leases) -> Vec<Action> {
 }
 
 /// Keeps each lease as granted at time 0.
-fn keeping(ids: &[LeaseId], ttl: Duration) -> Leases {
+pub(super) fn keeping(ids: &[LeaseId], ttl: Duration) -> Leases {
     let mut leases = Leases::new(1);
     for &id in ids {
         leases.handle_kept(at(0), id, at(0), ttl);
@@ -33,20 +33,20 @@ fn keeping(ids: &[LeaseId], ttl: Duration) -> Leases {
 }
 
 /// Comes back when the machine wants to; the time and what it asks for then.
-fn time_out(leases: &mut Leases) -> (Instant, Vec<Action>) {
+pub(super) fn time_out(leases: &mut Leases) -> (Instant, Vec<Action>) {
     let now = leases.poll_timeout().expect("the machine waits for nothing");
     leases.handle_timeout(now);
     (now, drain(leases))
 }
 
 /// With the first renewal of A out, at the time it was sent.
-fn renewing_a(ttl: Duration) -> (Leases, Instant) {
+pub(super) fn renewing_a(ttl: Duration) -> (Leases, Instant) {
     let mut leases = keeping(&[A], ttl);
     let (now, actions) = time_out(&mut leases);
-    assert_eq!(actions, [Action::Open]);
-    leases.handle_opened(now);
-    assert_eq!(drain(&mut leases), [Action::Renew(A)]);
-    leases.handle_sent(now);
+    assert_eq!(actions, [Action::Open(0)]);
+    leases.handle_opened(now, 0);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, A)]);
+    leases.handle_sent(now, 0);
     assert_eq!(drain(&mut leases), []);
     (leases, now)
 }
@@ -63,7 +63,7 @@ fn opens_no_stream_before_a_renewal_is_due_and_closes_it_with_the_last_lease() {
     leases.handle_given_up(sent, A, LeaseEnd::Closed);
     assert_eq!(
         drain(&mut leases),
-        [Action::End(A, LeaseEnd::Closed), Action::Close]
+        [Action::End(A, LeaseEnd::Closed), Action::Close(0)]
     );
     assert!(leases.is_empty());
     assert_eq!(leases.poll_timeout(), None);
@@ -72,14 +72,14 @@ fn opens_no_stream_before_a_renewal_is_due_and_closes_it_with_the_last_lease() {
 #[test]
 fn a_reply_counts_from_when_its_request_was_sent() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(sent + Duration::from_secs(10), A, 60);
+    leases.handle_reply(sent + Duration::from_secs(10), 0, A, 60);
     assert_eq!(drain(&mut leases), [Action::Extend(A, sent + TTL - MARGIN)]);
 }
 
 #[test]
 fn the_ttl_that_the_server_returns_is_the_one_that_counts() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(sent, A, 30);
+    leases.handle_reply(sent, 0, A, 30);
     assert_eq!(
         drain(&mut leases),
         [Action::Extend(A, valid_until(sent, TTL / 2))]
@@ -91,12 +91,15 @@ fn the_ttl_that_the_server_returns_is_the_one_that_counts() {
 #[test]
 fn ends_at_the_deadline_without_the_network() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_closed(sent);
+    leases.handle_closed(sent, 0, None);
     leases.handle_timeout(at(58_939));
-    assert_eq!(drain(&mut leases), [Action::Open]);
+    assert_eq!(drain(&mut leases), [Action::Open(0)]);
     assert_eq!(
         time_out(&mut leases),
-        (at(58_940), vec![Action::End(A, LeaseEnd::Expired), Action::Close])
+        (
+            at(58_940),
+            vec![Action::End(A, LeaseEnd::Expired), Action::Close(0)]
+        )
     );
 }
 
@@ -105,7 +108,7 @@ fn a_reply_after_the_deadline_revives_nothing() {
     let (mut leases, _) = renewing_a(TTL);
     leases.handle_kept(at(30_000), B, at(30_000), TTL * 10);
     drain(&mut leases);
-    leases.handle_reply(at(58_940), A, 60);
+    leases.handle_reply(at(58_940), 0, A, 60);
     assert_eq!(drain(&mut leases), [Action::End(A, LeaseEnd::Expired)]);
     assert!(!leases.is_empty());
 }
@@ -122,9 +125,9 @@ fn a_grant_that_took_its_whole_ttl_ends_at_once() {
 fn a_ttl_of_zero_says_that_the_lease_is_gone() {
     for ttl in [0, -1, i64::MIN] {
         let (mut leases, sent) = renewing_a(TTL);
-        leases.handle_reply(sent, A, ttl);
+        leases.handle_reply(sent, 0, A, ttl);
         let gone = Action::End(A, LeaseEnd::UnknownToServer);
-        assert_eq!(drain(&mut leases), [gone, Action::Close]);
+        assert_eq!(drain(&mut leases), [gone, Action::Close(0)]);
     }
 }
 
@@ -132,9 +135,9 @@ fn a_ttl_of_zero_says_that_the_lease_is_gone() {
 fn renewals_do_not_wait_for_replies_but_for_room_on_the_stream() {
     let mut leases = keeping(&[A, B], TTL);
     leases.handle_timeout(at(20_000));
-    assert_eq!(drain(&mut leases), [Action::Open]);
-    leases.handle_opened(at(20_000));
-    let [Action::Renew(first)] = drain(&mut leases)[..] else {
+    assert_eq!(drain(&mut leases), [Action::Open(0)]);
+    leases.handle_opened(at(20_000), 0);
+    let [Action::Renew(0, first)] = drain(&mut leases)[..] else {
         panic!("one renewal at a time");
     };
     leases.handle_timeout(at(20_001));
@@ -143,9 +146,9 @@ fn renewals_do_not_wait_for_replies_but_for_room_on_the_stream() {
         [],
         "the stream has not taken the first renewal"
     );
-    leases.handle_sent(at(20_001));
+    leases.handle_sent(at(20_001), 0);
     let second = if first == A { B } else { A };
-    assert_eq!(drain(&mut leases), [Action::Renew(second)]);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, second)]);
 }
 
 #[test]
@@ -154,9 +157,9 @@ fn a_lease_ends_while_a_renewal_waits_for_room() {
     leases.handle_kept(at(0), B, at(0), TTL * 100);
     drain(&mut leases);
     leases.handle_timeout(at(20_000));
-    assert_eq!(drain(&mut leases), [Action::Open]);
-    leases.handle_opened(at(58_000));
-    assert_eq!(drain(&mut leases), [Action::Renew(A)]);
+    assert_eq!(drain(&mut leases), [Action::Open(0)]);
+    leases.handle_opened(at(58_000), 0);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, A)]);
     leases.handle_timeout(at(58_940));
     assert_eq!(drain(&mut leases), [Action::End(A, LeaseEnd::Expired)]);
 }
@@ -172,36 +175,36 @@ fn the_lease_that_ends_first_is_renewed_first() {
     // B ended long ago; a young B is due together with A.
     leases.handle_kept(at(200_000), B, at(179_000), TTL);
     drain(&mut leases);
-    leases.handle_opened(at(200_000));
-    assert_eq!(drain(&mut leases), [Action::Renew(B)]);
-    leases.handle_sent(at(200_000));
-    assert_eq!(drain(&mut leases), [Action::Renew(A)]);
+    leases.handle_opened(at(200_000), 0);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, B)]);
+    leases.handle_sent(at(200_000), 0);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, A)]);
 }
 
 #[test]
 fn what_was_out_on_a_lost_stream_is_sent_again_on_the_next() {
     let (mut leases, sent) = renewing_a(TTL);
     let lost = sent + Duration::from_secs(1);
-    leases.handle_closed(lost);
+    leases.handle_closed(lost, 0, None);
     assert_eq!(drain(&mut leases), []);
     let (opening, actions) = time_out(&mut leases);
-    assert_eq!(actions, [Action::Open]);
+    assert_eq!(actions, [Action::Open(0)]);
     assert!(opening > lost && opening <= lost + BACKOFF_BASE);
-    leases.handle_opened(opening);
-    assert_eq!(drain(&mut leases), [Action::Renew(A)]);
-    leases.handle_sent(opening);
-    leases.handle_reply(opening, A, 60);
+    leases.handle_opened(opening, 0);
+    assert_eq!(drain(&mut leases), [Action::Renew(0, A)]);
+    leases.handle_sent(opening, 0);
+    leases.handle_reply(opening, 0, A, 60);
     assert_eq!(drain(&mut leases), [Action::Extend(A, opening + TTL - MARGIN)]);
 }
 
 #[test]
 fn a_lost_stream_is_not_opened_again_before_something_is_due() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(sent, A, 60);
-    leases.handle_closed(sent);
+    leases.handle_reply(sent, 0, A, 60);
+    leases.handle_closed(sent, 0, None);
     drain(&mut leases);
     let (now, actions) = time_out(&mut leases);
-    assert_eq!(actions, [Action::Open]);
+    assert_eq!(actions, [Action::Open(0)]);
     assert!(now > sent + TTL / 5);
 }
 
@@ -210,89 +213,59 @@ fn attempts_to_open_space_out_until_a_reply_comes() {
     let (mut leases, mut now) = renewing_a(TTL * 1000);
     let mut waits = Vec::new();
     for _ in 0..12 {
-        leases.handle_closed(now);
+        leases.handle_closed(now, 0, None);
         drain(&mut leases);
         let (opening, actions) = time_out(&mut leases);
-        assert_eq!(actions, [Action::Open]);
+        assert_eq!(actions, [Action::Open(0)]);
         waits.push(opening.saturating_since(now));
         now = opening;
-        leases.handle_opened(now);
-        assert_eq!(drain(&mut leases), [Action::Renew(A)]);
-        leases.handle_sent(now);
+        leases.handle_opened(now, 0);
+        assert_eq!(drain(&mut leases), [Action::Renew(0, A)]);
+        leases.handle_sent(now, 0);
     }
     assert!(waits[0] <= BACKOFF_BASE);
     assert!(waits[11] >= BACKOFF_MAX / 2 && waits[11] <= BACKOFF_MAX);
-    leases.handle_reply(now, A, 60_000);
-    leases.handle_closed(now);
+    leases.handle_reply(now, 0, A, 60_000);
+    leases.handle_closed(now, 0, None);
     leases.handle_kept(now, B, at(0), TTL * 500);
     drain(&mut leases);
     leases.handle_timeout(now + BACKOFF_BASE);
-    assert_eq!(drain(&mut leases), [Action::Open]);
+    assert_eq!(drain(&mut leases), [Action::Open(0)]);
 }
 
 #[test]
 fn a_backoff_is_never_longer_than_the_shortest_lease_can_wait() {
     let (mut leases, mut now) = renewing_a(TTL * 1000);
     for _ in 0..12 {
-        leases.handle_closed(now);
+        leases.handle_closed(now, 0, None);
         drain(&mut leases);
         (now, _) = time_out(&mut leases);
     }
     let ttl = Duration::from_secs(2);
     leases.handle_kept(now, B, now, ttl);
-    leases.handle_closed(now);
+    leases.handle_closed(now, 0, None);
     drain(&mut leases);
     leases.handle_timeout(now + ttl / 3);
-    assert_eq!(drain(&mut leases), [Action::Open]);
-}
-
-#[test]
-fn a_silent_stream_is_replaced_after_a_third_of_the_shortest_ttl() {
-    let mut leases = keeping(&[A], TTL * 10);
-    leases.handle_kept(at(0), B, at(0), TTL);
-    drain(&mut leases);
-    leases.handle_timeout(at(20_000));
-    leases.handle_opened(at(20_000));
-    assert_eq!(drain(&mut leases), [Action::Open, Action::Renew(B)]);
-    leases.handle_sent(at(20_000));
-    assert_eq!(time_out(&mut leases), (at(40_000), vec![Action::Close]));
-    let (_, actions) = time_out(&mut leases);
-    assert_eq!(actions, [Action::Open]);
-}
-
-#[test]
-fn a_stream_that_answers_anybody_is_not_silent() {
-    let mut leases = keeping(&[A, B], TTL);
-    leases.handle_timeout(at(20_000));
-    leases.handle_opened(at(20_000));
-    drain(&mut leases);
-    leases.handle_sent(at(20_000));
-    drain(&mut leases);
-    leases.handle_sent(at(20_000));
-    drain(&mut leases);
-    leases.handle_reply(at(39_999), A, 60);
-    drain(&mut leases);
-    leases.handle_timeout(at(40_000));
-    assert!(!drain(&mut leases).contains(&Action::Close));
+    assert_eq!(drain(&mut leases), [Action::Open(0)]);
 }
 
 #[test]
 fn an_idle_stream_may_be_silent() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(sent, A, 60);
+    leases.handle_reply(sent, 0, A, 60);
     drain(&mut leases);
     let (later, actions) = time_out(&mut leases);
     assert!(later > sent + TTL / 5);
-    assert_eq!(actions, [Action::Renew(A)]);
+    assert_eq!(actions, [Action::Renew(0, A)]);
 }
 
 #[test]
 fn a_stream_that_does_not_open_is_given_up() {
     let mut leases = keeping(&[A], TTL);
     let (opening, actions) = time_out(&mut leases);
-    assert_eq!(actions, [Action::Open]);
-    assert_eq!(time_out(&mut leases), (opening + TTL / 3, vec![Action::Close]));
-    assert_eq!(time_out(&mut leases).1, [Action::Open]);
+    assert_eq!(actions, [Action::Open(0)]);
+    assert_eq!(time_out(&mut leases), (opening + TTL / 3, vec![Action::Close(0)]));
+    assert_eq!(time_out(&mut leases).1, [Action::Open(0)]);
 }
 
 #[test]
@@ -309,27 +282,27 @@ fn a_reply_from_before_a_lease_was_given_up_is_nothing_to_its_successor() {
             Action::Extend(B, sent + TTL - MARGIN),
             Action::End(A, LeaseEnd::Revoked),
             Action::Extend(A, valid_until(granted, ttl)),
-            Action::Renew(A),
+            Action::Renew(0, A),
         ]
     );
-    leases.handle_sent(sent);
+    leases.handle_sent(sent, 0);
     // The first lease is gone, the second is not.
-    leases.handle_reply(sent, A, 0);
+    leases.handle_reply(sent, 0, A, 0);
     assert_eq!(drain(&mut leases), []);
-    leases.handle_reply(sent, A, 30);
+    leases.handle_reply(sent, 0, A, 30);
     assert_eq!(drain(&mut leases), [Action::Extend(A, valid_until(sent, ttl))]);
 }
 
 #[test]
 fn a_reply_that_nobody_asked_for_proves_nothing() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(sent, B, 60);
-    leases.handle_reply(sent, B, 0);
+    leases.handle_reply(sent, 0, B, 60);
+    leases.handle_reply(sent, 0, B, 0);
     assert_eq!(drain(&mut leases), []);
-    leases.handle_reply(sent, A, 60);
+    leases.handle_reply(sent, 0, A, 60);
     drain(&mut leases);
-    leases.handle_reply(sent + TTL / 10, A, 60);
-    leases.handle_reply(sent + TTL / 10, A, 0);
+    leases.handle_reply(sent + TTL / 10, 0, A, 60);
+    leases.handle_reply(sent + TTL / 10, 0, A, 0);
     assert_eq!(drain(&mut leases), []);
 }
 
@@ -339,7 +312,7 @@ fn a_second_keep_of_one_lease_counts_where_it_proves_more() {
     let later = sent + Duration::from_secs(5);
     leases.handle_kept(later, A, later, TTL);
     assert_eq!(drain(&mut leases), [Action::Extend(A, later + TTL - MARGIN)]);
-    leases.handle_reply(later, A, 60);
+    leases.handle_reply(later, 0, A, 60);
     assert_eq!(drain(&mut leases), [Action::Extend(A, later + TTL - MARGIN)]);
     leases.handle_kept(later, A, at(0), TTL);
     assert_eq!(drain(&mut leases), [Action::Extend(A, later + TTL - MARGIN)]);
@@ -360,10 +333,10 @@ fn a_thousand_leases_granted_together_renew_apart() {
         wakes += 1;
         while let Some(action) = leases.poll_action() {
             match action {
-                Action::Open => leases.handle_opened(now),
-                Action::Renew(id) => {
-                    leases.handle_sent(now);
-                    leases.handle_reply(now, id, 60);
+                Action::Open(0) => leases.handle_opened(now, 0),
+                Action::Renew(_, id) => {
+                    leases.handle_sent(now, 0);
+                    leases.handle_reply(now, 0, id, 60);
                     renewed_at.push(now);
                 }
                 _ => {}
@@ -387,9 +360,9 @@ fn given_up_leases_without_replies_do_not_pile_up() {
         leases.handle_kept(now, id, now - TTL / 2, TTL);
         while let Some(action) = leases.poll_action() {
             match action {
-                Action::Open => leases.handle_opened(now),
-                Action::Renew(_) => leases.handle_sent(now),
-                Action::Close => closes += 1,
+                Action::Open(0) => leases.handle_opened(now, 0),
+                Action::Renew(..) => leases.handle_sent(now, 0),
+                Action::Close(0) => closes += 1,
                 _ => {}
             }
         }
@@ -414,9 +387,9 @@ fn the_longest_leases_do_not_overflow() {
         assert!(leases.poll_timeout().unwrap() > sent);
         leases.handle_timeout(Instant(u64::MAX - 1));
         drain(&mut leases);
-        leases.handle_opened(Instant(u64::MAX - 1));
+        leases.handle_opened(Instant(u64::MAX - 1), 0);
         drain(&mut leases);
-        leases.handle_reply(Instant(u64::MAX - 1), A, i64::MAX);
+        leases.handle_reply(Instant(u64::MAX - 1), 0, A, i64::MAX);
         drain(&mut leases);
     }
 }
@@ -435,7 +408,7 @@ fn the_margin_is_a_tenth_up_to_a_second_and_the_drift() {
 #[test]
 fn time_that_seems_to_run_backwards_stands_still() {
     let (mut leases, sent) = renewing_a(TTL);
-    leases.handle_reply(at(0), A, 60);
+    leases.handle_reply(at(0), 0, A, 60);
     assert_eq!(drain(&mut leases), [Action::Extend(A, sent + TTL - MARGIN)]);
     leases.handle_kept(at(0), B, Instant(u64::MAX), TTL);
     assert_eq!(drain(&mut leases), [Action::Extend(B, sent + TTL - MARGIN)]);

@@ -46,7 +46,7 @@ impl Place {
         entry.is_some_and(|entry| !entry.contains(&b'/')) && key != self.key
     }
 
-    /// The entries of the queue that are older than `created`. Names nest: a key
+    /// The entries of the others that are older than `created`. Names nest: a key
     /// with a further `/` belongs to the queue of another lock.
     pub(super) fn older<'a>(
         &'a self,
@@ -58,11 +58,12 @@ impl Place {
             let entry = kv.key.strip_prefix(&*self.prefix);
             entry.is_some_and(|entry| !entry.contains(&b'/') || !rules.keep(Rule::NestedNames))
                 && kv.create_revision < created.0
+                && kv.key != self.key
         })
     }
 
     /// Whether the queue has an entry of somebody else.
     pub(super) fn is_taken(&self, rules: Rules, queue: &[KeyValue]) -> bool {
-        self.older(rules, queue, Revision(i64::MAX)).any(|kv| kv.key != self.key)
+        self.older(rules, queue, Revision(i64::MAX)).next().is_some()
     }
 }

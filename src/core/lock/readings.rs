@@ -1,6 +1,7 @@
 //! What the machine makes of readings that show a part of the queue, too much of
 //! it, or an earlier state; and of queues that are too long to be watched.
 
+use super::tests::found;
 use super::*;
 use crate::types::LeaseId;
 
@@ -182,13 +183,27 @@ fn an_adopted_key_is_looked_for_where_the_newest_are_not() {
     drain(&mut lock);
     let (own, newer) = (entry(OWN, CREATED), [entry("jobs/88", CREATED + 3)]);
     let answer = Registered {
-        put: false,
-        revision: Revision(CREATED + 5),
-        gate: Revision::ZERO,
-        own: Some(&own),
-        queue: &newer,
         more: true,
+        ..found(CREATED + 5, Some(&own), &newer)
     };
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [range(false, true)], "from it downwards");
+}
+
+#[test]
+fn an_own_key_from_after_its_answer_or_older_than_itself_breaks_nothing() {
+    let place = Place::new("jobs", LeaseId(0x77), "").unwrap();
+    let mut lock = Lock::new(place, DEADLINE, 1);
+    lock.handle_acquire(NOW);
+    drain(&mut lock);
+    let own = entry(OWN, CREATED);
+    let queue = [own.clone(), entry(OWN, 3), entry("jobs/4", 4)];
+    lock.handle_registered(NOW, &found(CREATED - 10, Some(&own), &queue));
+    assert_eq!(drain(&mut lock), [Action::Watch(Watched::Queue)]);
+    lock.handle_watching(Revision(CREATED));
+    assert_eq!(deleted(&mut lock, 4, CREATED - 5), [], "old news");
+    assert_eq!(
+        deleted(&mut lock, 4, CREATED + 1),
+        [Action::Grant(Revision(CREATED))]
+    );
 }

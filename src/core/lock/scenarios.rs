@@ -2,6 +2,7 @@
 //! rule matters, and that it goes wrong with that one rule out of force. The
 //! numbers in parentheses are the order in which the rules are usually told.
 
+use super::tests::found;
 use super::*;
 use crate::types::LeaseId;
 
@@ -138,15 +139,7 @@ fn a_register_that_lands_after_the_unlock_leaves_no_ghost() {
         drain(&mut lock);
         let own = entry(OWN, CREATED);
         let queue = [own.clone()];
-        let answer = Registered {
-            put: false,
-            revision: Revision(CREATED),
-            gate: Revision::ZERO,
-            own: Some(&own),
-            queue: &queue,
-            more: false,
-        };
-        lock.handle_registered(NOW, &answer);
+        lock.handle_registered(NOW, &found(CREATED, Some(&own), &queue));
         expect(granted(&drain(&mut lock)), "our own key is not adopted")?;
         lock.handle_release();
         let closes = matches!(drain(&mut lock)[..], [Action::Release { close_gate: true, .. }]);
@@ -234,15 +227,7 @@ fn keys_of_nested_names_do_not_keep_a_try_from_a_free_lock() {
         lock.handle_try_acquire(NOW);
         drain(&mut lock);
         let queue = [entry("jobs/nightly/11", 3)];
-        let answer = Registered {
-            put: false,
-            revision: Revision(9),
-            gate: Revision::ZERO,
-            own: None,
-            queue: &queue,
-            more: false,
-        };
-        lock.handle_registered(NOW, &answer);
+        lock.handle_registered(NOW, &found(9, None, &queue));
         let queues = drain(&mut lock) == [Action::Register { gate: Revision::ZERO }];
         expect(queues, "taken for held")
     });

@@ -50,6 +50,18 @@ fn answer_register(lock: &mut Lock, revision: i64, older: &[KeyValue]) -> Vec<Ac
     drain(lock)
 }
 
+/// The answer to a register that did not put the key.
+pub(super) fn found<'a>(revision: i64, own: Option<&'a KeyValue>, queue: &'a [KeyValue]) -> Registered<'a> {
+    Registered {
+        put: false,
+        revision: Revision(revision),
+        gate: Revision::ZERO,
+        own,
+        queue,
+        more: false,
+    }
+}
+
 /// A reading of the queue down from revision 5.
 fn range(linearizable: bool) -> Action {
     Action::Range {
@@ -242,15 +254,7 @@ fn a_lost_answer_is_asked_for_again_and_the_key_adopted() {
     assert_eq!(drain(&mut lock), [Action::Register { gate: Revision::ZERO }]);
     let own = entry("jobs/77", 5);
     let queue = [own.clone()];
-    let answer = Registered {
-        put: false,
-        revision: Revision(8),
-        gate: Revision::ZERO,
-        own: Some(&own),
-        queue: &queue,
-        more: false,
-    };
-    lock.handle_registered(NOW, &answer);
+    lock.handle_registered(NOW, &found(8, Some(&own), &queue));
     assert_eq!(drain(&mut lock), [Action::Grant(Revision(5))]);
     // The other copy may still be under way: the release stops it at the gate.
     lock.handle_release();
@@ -276,15 +280,7 @@ fn a_key_on_somebody_elses_lease_is_not_adopted() {
         lease: 99,
         ..entry("jobs/77", 5)
     };
-    let answer = Registered {
-        put: false,
-        revision: Revision(8),
-        gate: Revision::ZERO,
-        own: Some(&own),
-        queue: &[],
-        more: false,
-    };
-    lock.handle_registered(NOW, &answer);
+    lock.handle_registered(NOW, &found(8, Some(&own), &[]));
     assert_eq!(drain(&mut lock), [Action::Fail(Failure::KeyTaken), Action::Freed]);
 }
 
@@ -299,15 +295,7 @@ fn a_key_on_somebody_elses_lease_is_not_deleted_either() {
         lease: 99,
         ..entry("jobs/77", 5)
     };
-    let answer = Registered {
-        put: false,
-        revision: Revision(8),
-        gate: Revision::ZERO,
-        own: Some(&own),
-        queue: &[],
-        more: false,
-    };
-    lock.handle_registered(NOW, &answer);
+    lock.handle_registered(NOW, &found(8, Some(&own), &[]));
     let release = Action::Release {
         created: Revision::ZERO,
         close_gate: true,
@@ -412,15 +400,7 @@ fn a_try_that_queued_behind_somebody_does_not_wait() {
     lock.handle_try_acquire(NOW);
     drain(&mut lock);
     let nested = [entry("jobs/nightly/1", 2)];
-    let answer = Registered {
-        put: false,
-        revision: Revision(4),
-        gate: Revision::ZERO,
-        own: None,
-        queue: &nested,
-        more: false,
-    };
-    lock.handle_registered(NOW, &answer);
+    lock.handle_registered(NOW, &found(4, None, &nested));
     drain(&mut lock);
     let actions = answer_register(&mut lock, 5, &[entry("jobs/1", 3)]);
     let release = Action::Release {
@@ -469,12 +449,8 @@ fn a_gate_that_moved_is_learnt_and_the_register_retried() {
     lock.handle_acquire(NOW);
     drain(&mut lock);
     let answer = Registered {
-        put: false,
-        revision: Revision(8),
         gate: Revision(7),
-        own: None,
-        queue: &[],
-        more: false,
+        ..found(8, None, &[])
     };
     lock.handle_registered(NOW, &answer);
     assert_eq!(drain(&mut lock), [Action::Register { gate: Revision(7) }]);

@@ -61,13 +61,14 @@ pub(super) enum Learnt {
 }
 
 impl Wait {
-    /// The own key was created, or found, in a response of the revision `seen`.
+    /// The own key was created, or found, in a response of the revision `seen`, which
+    /// is no lower than `created`, whatever a server says.
     pub(super) fn new(created: Revision, seen: Revision, reread_at: Instant) -> Wait {
         Wait {
             created,
             scope: Scope::Unread,
             older: Vec::new(),
-            seen,
+            seen: seen.max(created),
             gap: None,
             own_deleted: false,
             whole: false,

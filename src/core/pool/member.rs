@@ -1,9 +1,10 @@
 //! One endpoint of the pool with its connections: which of them a call takes, and
 //! how good it is. The pool drives it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Class, ConnectionId, EndpointId, STREAMS_MAX, Want};
+use super::{Action, Class, ConnectionId, DRAINING_MAX, EndpointId, STREAMS_DRAIN_MAX, STREAMS_MAX, Want};
 use crate::core::backoff::Backoff;
 use crate::core::time::Instant;
 
@@ -35,7 +36,10 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) state: State,
     pub(super) class: Option<Class>,
+    /// Calls and streams.
     pub(super) open: usize,
+    /// What of it lives long.
+    pub(super) streams: usize,
     pub(super) streams_max: usize,
     pub(super) answered: bool,
     /// It owes the answer to a ping.
@@ -45,6 +49,10 @@ pub(super) struct Connection {
     /// When it was dialled, came up, or was last used.
     pub(super) since: Instant,
     pub(super) born: Instant,
+    /// It drains, and by then what lives long on it has moved.
+    pub(super) drained_by: Option<Instant>,
+    /// That time is over: it ends with its last call.
+    pub(super) is_overdue: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +126,17 @@ impl Member {
         self.connections.iter_mut().find(is_idle)
     }
 
+    /// Of too many connections that drain, the first have to go.
+    pub(super) fn close_surplus(&mut self, actions: &mut VecDeque<Action>) {
+        let is_draining = |connection: &Connection| connection.state == State::Draining;
+        while self.connections.iter().filter(|connection| is_draining(connection)).count() > DRAINING_MAX {
+            let Some(first) = self.connections.iter().position(is_draining) else {
+                return;
+            };
+            actions.push_back(Action::Close(self.connections.remove(first).id));
+        }
+    }
+
     pub(super) fn timeout(&self) -> Option<Instant> {
         let mut at = self.removed;
         let mut note = |instant: Instant| at = Some(at.map_or(instant, |at: Instant| at.min(instant)));
@@ -130,6 +149,9 @@ impl Member {
             match connection.state {
                 State::Up if is_many && connection.open == 0 => note(connection.since + IDLE_MAX),
                 State::Dialing if !connection.slow => note(connection.since + APART_WAIT_MAX),
+                State::Draining if !connection.is_overdue => {
+                    connection.drained_by.into_iter().for_each(&mut note)
+                }
                 _ => {}
             }
         }
@@ -142,6 +164,17 @@ impl Connection {
     pub(super) fn was_good(&self, now: Instant) -> bool {
         let lived = now.saturating_since(self.born);
         self.state == State::Up && (self.answered || lived >= GOOD_LIFE)
+    }
+
+    /// It takes no more of anything.
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.state = State::Draining;
+        self.drained_by = Some(now + STREAMS_DRAIN_MAX);
+    }
+
+    /// Nobody waits for an answer on it.
+    pub(super) fn has_no_calls(&self) -> bool {
+        self.open == self.streams
     }
 
     pub(super) fn has_room(&self) -> bool {

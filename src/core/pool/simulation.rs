@@ -293,6 +293,7 @@ fn no_list_of_inputs_breaks_the_machine() {
                 5 => pool.handle_suspect(now, id),
                 6 => pool.handle_mute(id, dice(2) == 0),
                 7 => pool.handle_streams_max(id, dice(20) as usize),
+                8 if dice(2) == 0 => pool.handle_stream_closed(now, id),
                 8 => pool.handle_closed(now, id),
                 9 | 10 => pool.handle_connected(now, id, dice(20) as usize),
                 11 => pool.handle_timeout(now),

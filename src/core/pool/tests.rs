@@ -158,6 +158,13 @@ fn streams_that_fill_a_connection_bring_another_which_retires_when_it_is_idle() 
     pool.handle_timeout(idle);
     let retired = actions(&mut pool);
     assert!(matches!(retired[..], [Action::Retire(_)]), "{retired:?}");
+    let end = pool.poll_timeout().unwrap();
+    pool.handle_timeout(end);
+    let closed = actions(&mut pool);
+    assert!(
+        matches!(closed[..], [Action::Close(_)]),
+        "somebody holds its route: {closed:?}"
+    );
     assert!(pool.poll_timeout().is_none(), "the last one stays");
     assert!(call(&mut pool, 70_100).is_some());
 }
@@ -220,6 +227,65 @@ fn a_goaway_drains_and_another_connection_is_dialled_at_once() {
     assert_eq!(dials(&mut pool), [], "one is being dialled");
 }
 
+const STREAM: Want = Want {
+    class: Class::Control,
+    stream: true,
+    avoid: None,
+};
+
+#[test]
+fn streams_on_a_connection_that_drains_have_a_moment_and_calls_their_time() {
+    let (mut pool, ids) = pool(1);
+    pool.pick(at(0), STREAM).unwrap();
+    let held = pick(&mut pool, 0, Class::Control).unwrap();
+    pool.handle_answer(held);
+    pool.handle_goaway(at(1), held);
+    let second = dials(&mut pool);
+    pool.handle_connected(at(2), second[0], 100);
+    let by = pool.poll_timeout().unwrap();
+    assert_eq!(by, at(1) + STREAMS_DRAIN_MAX);
+    pool.handle_timeout(by);
+    assert_eq!(actions(&mut pool), [], "a call is out");
+    assert_eq!(pool.poll_timeout(), None, "the end of the call says so itself");
+    pool.handle_closed(at(9000), held);
+    assert_eq!(actions(&mut pool), [Action::Close(ids[0])]);
+    assert!(call(&mut pool, 9001).is_some());
+}
+
+#[test]
+fn a_connection_that_drains_with_nothing_but_streams_is_closed_in_a_moment() {
+    let (mut pool, ids) = pool(1);
+    pool.pick(at(0), STREAM).unwrap();
+    pool.pick(at(0), STREAM).unwrap();
+    pool.handle_stream_closed(at(0), ids[0]);
+    pool.handle_answer(ids[0]);
+    pool.handle_goaway(at(1), ids[0]);
+    let second = dials(&mut pool);
+    pool.handle_connected(at(2), second[0], 100);
+    pool.handle_timeout(at(1) + STREAMS_DRAIN_MAX);
+    assert_eq!(actions(&mut pool), [Action::Close(ids[0])]);
+    assert_eq!(pool.poll_timeout(), None);
+}
+
+#[test]
+fn of_too_many_connections_that_drain_the_first_is_closed() {
+    let (mut pool, mut ids) = pool(1);
+    for turn in 0..=DRAINING_MAX {
+        let held = pick(&mut pool, 1, Class::Bulk).unwrap();
+        assert_eq!(held, ids[turn]);
+        pool.handle_answer(held);
+        pool.handle_goaway(at(1), held);
+        let closed: Vec<_> =
+            pool.actions.iter().filter(|action| matches!(action, Action::Close(_))).collect();
+        assert_eq!(
+            closed.first(),
+            (turn == DRAINING_MAX).then_some(&&Action::Close(ids[0]))
+        );
+        ids.extend(dials(&mut pool));
+        pool.handle_connected(at(1), ids[turn + 1], 100);
+    }
+}
+
 #[test]
 fn dials_that_fail_and_connections_that_come_to_nothing_back_off() {
     let mut pool = Pool::new(LIMITS, 1);
@@ -263,6 +329,8 @@ fn an_endpoint_that_is_removed_finishes_what_is_open_and_is_asked_no_more() {
     pool.handle_removed(at(1), first);
     assert_eq!(actions(&mut pool), [Action::Retire(held)]);
     assert!((0..4).all(|_| call(&mut pool, 2) == Some(ids[1])));
+    pool.handle_timeout(at(1) + STREAMS_DRAIN_MAX);
+    assert_eq!(actions(&mut pool), [], "a call is out");
     let end = pool.poll_timeout().unwrap();
     assert_eq!(end, at(1) + DRAIN_MAX);
     pool.handle_timeout(end);

@@ -16,8 +16,12 @@ use crate::pb::mvccpb;
 use crate::types::Revision;
 
 use super::event::{Batch, BatchKind, Event, bytes_of};
-use super::flaw::Flaw;
 use super::refusal::breach;
+use super::rules::{Rule, Rules};
+
+/// The place behind it is no revision, so that a watch could not resume there. A store
+/// never comes so far.
+const LAST: Revision = Revision(i64::MAX);
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(super) struct Cursor {
     open_bytes: usize,
     /// The message that passes it is still taken, the next one no more.
     open_bytes_max: usize,
+    rules: Rules,
 }
 
 /// Why a cursor cannot go on.
@@ -42,7 +47,7 @@ pub(super) enum Stop {
 
 impl Cursor {
     /// For a watch that asked for `start`, zero for "now", and was created at `created`.
-    pub(super) fn new(start: Revision, created: Revision, open_bytes_max: usize) -> Cursor {
+    pub(super) fn new(start: Revision, created: Revision, open_bytes_max: usize, rules: Rules) -> Cursor {
         let next = if start > Revision::ZERO {
             start
         } else {
@@ -53,6 +58,7 @@ impl Cursor {
             open: Vec::new(),
             open_bytes: 0,
             open_bytes_max,
+            rules,
         }
     }
 
@@ -83,9 +89,9 @@ impl Cursor {
         let Some(last) = whole.last() else {
             return Ok(None);
         };
-        self.next = match Flaw::HeaderRevision.is_on() {
-            true => header.next(),
-            false => last.revision().next(),
+        self.next = match self.rules.keep(Rule::EventRevision) {
+            true => last.revision().next(),
+            false => header.next(),
         };
         Ok(Some(self.batch(header, whole)))
     }
@@ -130,6 +136,9 @@ impl Cursor {
         if !events.is_sorted_by_key(Event::revision) || events.first().is_some_and(backwards) {
             return Err(breach("watch events out of order"));
         }
+        if events.last().is_some_and(|event| event.revision() == LAST) {
+            return Err(breach("a watch event at a revision that nothing can follow"));
+        }
         let seen = events.partition_point(|event| event.revision() < self.next);
         if seen > 0 {
             events.drain(..seen);
@@ -139,7 +148,7 @@ impl Cursor {
 
     /// What is complete of the held back events and these; the rest is held back.
     fn whole(&mut self, mut events: Vec<Event>, fragment: bool) -> Vec<Event> {
-        if !fragment || Flaw::InsideRevision.is_on() {
+        if !fragment || !self.rules.keep(Rule::WholeRevisions) {
             if self.open.is_empty() {
                 return events;
             }
@@ -155,7 +164,7 @@ impl Cursor {
             _ => Vec::new(),
         };
         whole.append(&mut events);
-        if Flaw::DroppedFragment.is_on() {
+        if !self.rules.keep(Rule::Fragments) {
             rest.clear();
         }
         self.open_bytes += bytes_of(&rest);

@@ -60,6 +60,14 @@ pub enum WatchEnd {
         /// As in [`WatchEnd::Disconnected`].
         resume_revision: Revision,
     },
+    /// The server that it would have gone on at is of another cluster. Nothing of that was
+    /// handed out: its revisions have nothing to do with those before.
+    OtherCluster {
+        /// The id of the cluster that the watch began in.
+        expected: u64,
+        /// The id of the other one.
+        found: u64,
+    },
     /// The watch was refused on this side; nothing was sent.
     Refused {
         /// What is wrong with it.
@@ -80,7 +88,10 @@ impl WatchEnd {
             | WatchEnd::Disconnected { resume_revision, .. }
             | WatchEnd::Breached { resume_revision, .. } => Some(resume_revision),
             WatchEnd::TooLarge { revision, .. } => Some(revision),
-            WatchEnd::Compacted { .. } | WatchEnd::Refused { .. } | WatchEnd::Closed => None,
+            WatchEnd::Compacted { .. }
+            | WatchEnd::OtherCluster { .. }
+            | WatchEnd::Refused { .. }
+            | WatchEnd::Closed => None,
         }
     }
 
@@ -148,6 +159,10 @@ impl fmt::Display for WatchEnd {
                     "the watch's server broke the protocol {breaches} times in a row"
                 )
             }
+            WatchEnd::OtherCluster { expected, found } => write!(
+                f,
+                "the watch of cluster {expected:x} came to a server of cluster {found:x}"
+            ),
             WatchEnd::Refused { .. } => f.write_str("the watch was refused"),
             WatchEnd::Closed => f.write_str("the watch is closed"),
         }
@@ -185,6 +200,9 @@ impl From<WatchEnd> for Error {
             }
             WatchEnd::Compacted { .. } => library(Code::OutOfRange, end),
             WatchEnd::Lagged { .. } | WatchEnd::TooLarge { .. } => library(Code::ResourceExhausted, end),
+            WatchEnd::OtherCluster { .. } => {
+                library(Code::FailedPrecondition, end).with_etcd(Some(EtcdError::ClusterIdMismatch))
+            }
             WatchEnd::Closed => library(Code::Cancelled, end),
         }
     }

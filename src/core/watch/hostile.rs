@@ -33,6 +33,7 @@ fn a_server_that_breaks_the_protocol_loses_the_stream_and_nothing_panics() {
         ("events out of order", events(0, 12, &[12, 11])),
         ("no key", no_kv),
         ("no such type", no_type),
+        ("nowhere to resume behind it", events(0, i64::MAX, &[i64::MAX])),
     ];
     for (what, response) in breaches {
         let mut script = Script::with_live(1, 10);
@@ -72,7 +73,7 @@ fn extreme_numbers_do_no_harm() {
     script.requests();
     script.answer(created_answer(i64::MAX, i64::MAX));
     script.answer(answer(i64::MAX, i64::MAX));
-    script.answer(events(i64::MAX, i64::MIN, &[i64::MIN, -1, 0, i64::MAX]));
+    script.answer(events(i64::MAX, i64::MIN, &[i64::MIN, -1, 0, i64::MAX - 1]));
     script.answer(WatchResponse {
         header: None,
         ..answer(i64::MAX, 0)

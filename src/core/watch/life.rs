@@ -6,6 +6,7 @@ use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::types::{Revision, WatchId};
 
 use super::cursor::Cursor;
+use super::end::WatchEnd;
 use super::retries::Refusals;
 
 /// What a reader asks for.
@@ -31,6 +32,8 @@ pub(super) struct Watch<R> {
     pub(super) create: Create,
     /// Its reader knows of it.
     pub(super) created: bool,
+    /// Whose revisions it counts in; 0 where no server has said so.
+    pub(super) cluster_id: u64,
     /// It was given up for its reader's sake, and is not live again yet.
     pub(super) behind: bool,
     pub(super) state: State,
@@ -57,6 +60,18 @@ pub(super) struct Live {
 }
 
 impl<R> Watch<R> {
+    /// Its end, where the server is of another cluster than the one that it began in: there
+    /// its revisions mean something else.
+    pub(super) fn meet(&mut self, cluster_id: u64) -> Option<WatchEnd> {
+        if self.cluster_id == 0 {
+            self.cluster_id = cluster_id;
+        }
+        (cluster_id != 0 && cluster_id != self.cluster_id).then_some(WatchEnd::OtherCluster {
+            expected: self.cluster_id,
+            found: cluster_id,
+        })
+    }
+
     pub(super) fn id(&self) -> Option<WatchId> {
         match &self.state {
             State::Live(live) => Some(live.id),

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use super::end::WatchEnd;
 use super::event::{Batch, BatchKind, MESSAGE_SHARED_BYTES};
+use super::rules::{Rule, Rules};
 
 /// What the batches pin that share a buffer, beside what they are counted for, is bounded
 /// by this part of the queue's bytes.
@@ -25,6 +26,7 @@ pub struct Queue {
     /// So many batches may share the buffers that they were received in.
     shared_max: usize,
     end: Option<WatchEnd>,
+    rules: Rules,
 }
 
 /// The batch did not fit.
@@ -41,6 +43,7 @@ impl Queue {
             bytes_max,
             shared_max: bytes_max / SHARED_PART / MESSAGE_SHARED_BYTES,
             end: None,
+            rules: Rules::here(),
         }
     }
 
@@ -61,7 +64,8 @@ impl Queue {
             batch.detach();
         }
         let bytes = batch.bytes();
-        if !self.batches.is_empty() && self.bytes + bytes > self.bytes_max {
+        let is_over = !self.batches.is_empty() && self.bytes + bytes > self.bytes_max;
+        if is_over && self.rules.keep(Rule::Bound) {
             return Err(Full);
         }
         self.bytes += bytes;

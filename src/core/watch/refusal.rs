@@ -81,6 +81,12 @@ impl Verdict {
     }
 }
 
+/// Whether a call or a stream that failed so may fare better a little later.
+pub(in crate::core) fn may_pass(error: &Error) -> bool {
+    let verdict = Verdict::of_error(error, true);
+    error.is_timeout() || matches!(verdict, Verdict::Passing | Verdict::Token(_))
+}
+
 /// Whether the peer does not keep to the protocol, or speaks another one. That is this
 /// side's finding, while a connection that was lost has its cause behind it.
 pub(super) fn is_breach(error: &Error) -> bool {

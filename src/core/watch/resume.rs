@@ -221,6 +221,42 @@ fn compaction_on_resume_ends_the_watch_once() {
 }
 
 #[test]
+fn a_resume_at_a_server_of_another_cluster_ends_the_watch_and_hands_nothing_out() {
+    let of = |cluster_id: u64, mut response: WatchResponse| {
+        response.header.get_or_insert_default().cluster_id = cluster_id;
+        response
+    };
+    let mut script = Script::new();
+    for id in 0..2 {
+        script.create_with(0, BUFFER, true);
+        script.requests();
+        // The first does not say.
+        script.answer(of(7 * id, created_answer(id as i64, 5)));
+    }
+    script.actions();
+    for (cluster, ends) in [(7, false), (8, true)] {
+        script.reconnect();
+        script.requests();
+        for id in 0..2 {
+            let created = of(cluster, created_answer(id, 9));
+            script.answer(WatchResponse {
+                events: events(id, 9, &[6]).events,
+                ..created
+            });
+        }
+        let actions = script.actions();
+        match ends {
+            true => assert_eq!(actions, ["1 of 7 at 8", "2 of 7 at 8"]),
+            false => assert!(
+                actions.iter().all(|action| !action.contains("of 7")),
+                "{actions:?}"
+            ),
+        }
+    }
+    assert_eq!(script.requests(), ["cancel 0", "cancel 1"]);
+}
+
+#[test]
 fn a_cancel_without_a_stream_is_obeyed_on_this_side_alone() {
     let mut script = Script::with_resuming(3, 10);
     script.lose(NOW, gone());

@@ -4,15 +4,14 @@
 //! resumes, or that goes on itself where its watch ended, sees every revision once,
 //! whole and in order, and no more waits for a reader than its bound.
 //!
-//! That these checks can fail is checked too: see [`Flaw`].
+//! That these checks can fail is checked too: see [`Rule`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::event::bytes_of;
-use super::flaw::Flaw;
 use super::resume::gone;
-use super::{Action, Batch, Create, Event, Queue, WatchEnd, WatchKey, Watches};
+use super::{Action, Batch, Create, Event, Queue, Rule, Rules, WatchEnd, WatchKey, Watches};
 use crate::core::time::Instant;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
@@ -33,7 +32,7 @@ fn every_reader_sees_the_history_once_whole_and_in_order() {
     let mut catch_ups = 0;
     for seed in 0..SEEDS {
         let mut failing = Failing(Some(seed));
-        let world = run(seed, QUEUE_BYTES);
+        let world = run(seed);
         batches += world.readers.iter().map(|reader| reader.seen.len()).sum::<usize>();
         resumes += world.resumes;
         catch_ups += world.catch_ups;
@@ -45,27 +44,28 @@ fn every_reader_sees_the_history_once_whole_and_in_order() {
 }
 
 #[test]
-fn each_mistake_of_others_is_caught() {
-    for flaw in [Flaw::HeaderRevision, Flaw::InsideRevision, Flaw::DroppedFragment] {
-        Flaw::switch(Some(flaw));
-        let caught = is_caught(QUEUE_BYTES);
-        Flaw::switch(None);
-        assert!(caught, "{flaw:?} is not noticed");
+fn each_rule_is_missed_where_it_is_out_of_force() {
+    assert!(!is_caught(None), "something is caught where there is nothing");
+    for rule in [
+        Rule::EventRevision,
+        Rule::WholeRevisions,
+        Rule::Fragments,
+        Rule::Bound,
+    ] {
+        assert!(is_caught(Some(rule)), "nobody misses {rule:?}");
     }
-    assert!(is_caught(usize::MAX), "a queue without a bound is not noticed");
-    assert!(
-        !is_caught(QUEUE_BYTES),
-        "something is caught where there is nothing"
-    );
 }
 
 /// Whether some early seed fails.
-fn is_caught(queue_bytes: usize) -> bool {
-    (0..SEEDS / 10).any(|seed| std::panic::catch_unwind(|| run(seed, queue_bytes)).is_err())
+fn is_caught(off: Option<Rule>) -> bool {
+    Rules::switch_off(off);
+    let caught = (0..SEEDS / 10).any(|seed| std::panic::catch_unwind(|| run(seed)).is_err());
+    Rules::switch_off(None);
+    caught
 }
 
-fn run(seed: u64, queue_bytes: usize) -> World {
-    let mut world = World::new(seed, queue_bytes);
+fn run(seed: u64) -> World {
+    let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.step();
     }
@@ -94,7 +94,6 @@ struct World {
     open: bool,
     resumes: usize,
     catch_ups: usize,
-    queue_bytes: usize,
 }
 
 /// One reader, over all the watches it had one after another.
@@ -116,7 +115,7 @@ struct Reader {
 }
 
 impl World {
-    fn new(seed: u64, queue_bytes: usize) -> World {
+    fn new(seed: u64) -> World {
         World {
             chance: Chance(seed),
             server: Server::default(),
@@ -127,7 +126,6 @@ impl World {
             open: false,
             resumes: 0,
             catch_ups: 0,
-            queue_bytes,
         }
     }
 
@@ -191,7 +189,7 @@ impl World {
             from: (start > 0).then_some(start),
             key: None,
             seen: Vec::new(),
-            queue: Queue::new(self.queue_bytes),
+            queue: Queue::new(QUEUE_BYTES),
             waiting: VecDeque::new(),
             behind: false,
             left: false,

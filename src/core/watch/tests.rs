@@ -131,6 +131,7 @@ fn words(action: &Action<u64>) -> String {
                 ..
             } => format!("{reader} breached {breaches} times, resume {resume_revision}"),
             WatchEnd::Refused { error } => format!("{reader} refused {:?}", error.code()),
+            WatchEnd::OtherCluster { expected, found } => format!("{reader} of {expected} at {found}"),
             WatchEnd::Closed => format!("{reader} closed"),
         },
         Action::TokenRefused(_) => "another token".to_owned(),

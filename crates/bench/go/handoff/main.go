@@ -1,7 +1,7 @@
 // Hands one lock round among contenders of the Go client, each with a connection
 // and a session of its own, and prints how long each hand-off took.
 //
-// Standard output has a line for each measure, such as `handoff 1234567` with
+// Standard output has a line for each measure, such as `latency 1234567` with
 // nanoseconds; a failure ends it with `error` and the reason. It ends early when
 // its standard input does, so that it never outlives whoever started it.
 package main
@@ -106,9 +106,9 @@ func run() error {
 
 	out := bufio.NewWriter(os.Stdout)
 	for _, took := range b.took {
-		fmt.Fprintln(out, "handoff", took.Nanoseconds())
+		fmt.Fprintln(out, "latency", took.Nanoseconds())
 	}
-	fmt.Fprintln(out, "grants", b.grants)
+	fmt.Fprintln(out, "operations", b.grants)
 	fmt.Fprintln(out, "elapsed", b.elapsed.Nanoseconds())
 	fmt.Fprintln(out, "cpu", cpu.Nanoseconds())
 	fmt.Fprintln(out, "allocations", after.Mallocs-before.Mallocs)

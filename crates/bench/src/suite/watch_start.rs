@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
             "Meanwhile {:.0} other keys a second were written.",
             load.finish()?
         ));
-        report.add(table);
+        report.add(&table);
     }
     Ok(())
 }

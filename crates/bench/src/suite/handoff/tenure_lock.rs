@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tenure::{Client, Session};
+use tenure_bench_worker::Cost;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -11,7 +12,6 @@ use super::{PATIENCE, Race};
 use crate::Failure;
 use crate::contest::Competitor;
 use crate::contest::Setting;
-use crate::cost::Cost;
 use crate::stop::Stop;
 use crate::tally::Round;
 

@@ -7,18 +7,24 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// What some operations took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Cost {
+pub struct Cost {
     /// User and system time.
-    pub(crate) cpu: Duration,
-    pub(crate) allocations: u64,
-    pub(crate) allocated_bytes: u64,
+    pub cpu: Duration,
+    /// How often memory was asked for.
+    pub allocations: u64,
+    /// How much, in bytes.
+    pub allocated_bytes: u64,
 }
 
 impl Cost {
     /// What `run` costs on the thread that it runs on. A client that is to be
     /// measured whole runs on a runtime of that one thread; the load and the
     /// server in memory have threads of their own and are not counted.
-    pub(crate) fn of<T>(run: impl FnOnce() -> T) -> (T, Cost) {
+    ///
+    /// # Panics
+    ///
+    /// Where `run` does.
+    pub fn of<T>(run: impl FnOnce() -> T) -> (T, Cost) {
         let mut result = None;
         let begun = thread_cpu();
         let counted = allocation_counter::measure(|| result = Some(run()));

@@ -1,0 +1,338 @@
+// The Go client under measurement: it takes the same orders as the Rust ones and
+// prints the same lines, see crates/bench/worker. Set up as its documentation
+// advises where connections may go dead: all endpoints, HTTP/2 pings after 10
+// seconds with 3 for the answer, a deadline for each call.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	dialTimeout  = 5 * time.Second
+	pingInterval = 10 * time.Second
+	pingTimeout  = 3 * time.Second
+	startMax     = 20 * time.Second
+	overrunMax   = 10 * time.Second
+	readKeys     = 100
+	warmUpCalls  = 1000
+	unaryKey     = "bench/unary/key-of-24-by"
+	unaryValue   = "sixteen bytes of"
+)
+
+var (
+	flags     = flag.NewFlagSet("worker", flag.ExitOnError)
+	endpoints = flags.String("endpoints", "", "where the servers are")
+	prefix    = flags.String("prefix", "", "what the keys begin with")
+	deadline  = flags.Int("deadline", 5000, "steady: of each call, in milliseconds")
+	every     = flags.Int("every", 20, "steady: between the beginnings of two calls of a kind, in milliseconds")
+	from      = flags.Int64("from", 0, "watch: the revision to begin with")
+	events    = flags.Int("events", 0, "watch: how many there will be")
+	method    = flags.String("method", "put", "unary: put or get")
+	calls     = flags.Int64("calls", 0, "unary: how many in all")
+	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
+	value     = strings.Repeat("x", 40)
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if len(os.Args) < 2 {
+		return errors.New("no order")
+	}
+	if err := flags.Parse(os.Args[2:]); err != nil {
+		return err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            strings.Split(*endpoints, ","),
+		DialTimeout:          dialTimeout,
+		DialKeepAliveTime:    pingInterval,
+		DialKeepAliveTimeout: pingTimeout,
+		Logger:               zap.NewNop(),
+	})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	switch os.Args[1] {
+	case "steady":
+		return steady(client)
+	case "watch":
+		return watch(client)
+	case "unary":
+		return unary(client)
+	}
+	return fmt.Errorf("no such order: %s", os.Args[1])
+}
+
+// Resolves when standard input ends.
+func inputEnded() <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(ended)
+	}()
+	return ended
+}
+
+type call struct {
+	kind    string
+	begun   time.Time
+	took    time.Duration
+	outcome string // empty while it is open
+}
+
+// All calls.
+type ledger struct {
+	mu    sync.Mutex
+	calls []*call
+}
+
+// A put and a get begin every so often, whether those before are answered or not.
+func steady(client *clientv3.Client) error {
+	ended := inputEnded()
+	if err := start(client); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	var l ledger
+	pace := time.NewTimer(pause())
+	due, late := time.Now().Add(pause()), time.Duration(0)
+	fmt.Println("ready")
+	for number := 0; ; number++ {
+		select {
+		case <-ended:
+			done := make(chan struct{})
+			go func() { all.Wait(); close(done) }()
+			select {
+			case <-done:
+			case <-time.After(callDeadline() + overrunMax): // whoever is still there is open
+			}
+			fmt.Println("late", late.Nanoseconds())
+			return l.print()
+		case <-pace.C:
+		}
+		late = max(late, time.Since(due))
+		due = time.Now().Add(pause())
+		pace.Reset(pause())
+		all.Go(func() {
+			l.do("put", func() error { return put(client, fmt.Sprintf("%s/put/%d", *prefix, number)) })
+		})
+		all.Go(func() { l.do("get", func() error { return get(client, readKey(number)) }) })
+	}
+}
+
+// Waits for an answer of each kind, and for the connections that come with them.
+func start(client *clientv3.Client) error {
+	begun := time.Now()
+	for number := range readKeys {
+		for put(client, readKey(number)) != nil || get(client, readKey(number)) != nil {
+			if time.Since(begun) > startMax {
+				return fmt.Errorf("no answer within %v", startMax)
+			}
+			time.Sleep(pause())
+		}
+	}
+	return nil
+}
+
+func (l *ledger) do(kind string, ask func() error) {
+	c := &call{kind: kind, begun: time.Now()}
+	l.mu.Lock()
+	l.calls = append(l.calls, c)
+	l.mu.Unlock()
+	outcome := outcome(ask())
+	took := time.Since(c.begun)
+	l.mu.Lock()
+	c.took, c.outcome = took, outcome
+	l.mu.Unlock()
+}
+
+func (l *ledger) print() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := bufio.NewWriter(os.Stdout)
+	for _, c := range l.calls {
+		if c.outcome == "" {
+			c.took, c.outcome = time.Since(c.begun), "open"
+		}
+		fmt.Fprintln(out, c.kind, c.begun.UnixNano(), c.took.Nanoseconds(), c.outcome)
+	}
+	return out.Flush()
+}
+
+func put(client *clientv3.Client, key string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callDeadline())
+	defer cancel()
+	_, err := client.Put(ctx, key, value)
+	return err
+}
+
+func get(client *clientv3.Client, key string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callDeadline())
+	defer cancel()
+	_, err := client.Get(ctx, key)
+	return err
+}
+
+// By gRPC's code, which is all that its errors tell.
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	var coded interface{ Code() codes.Code } // etcd's own errors
+	code := status.Code(err)
+	if errors.As(err, &coded) {
+		code = coded.Code()
+	}
+	switch code {
+	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return "unknown"
+	}
+	return "refused"
+}
+
+func readKey(number int) string {
+	return fmt.Sprintf("%s/get/%d", *prefix, number%readKeys)
+}
+
+func pause() time.Duration {
+	return time.Duration(*every) * time.Millisecond
+}
+
+func callDeadline() time.Duration {
+	return time.Duration(*deadline) * time.Millisecond
+}
+
+// The time runs from the wish to watch for a replay, and from the first message
+// for a watch from now on.
+func watch(client *clientv3.Client) error {
+	if _, err := client.Get(context.Background(), *prefix+"none"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := inputEnded()
+	go func() { <-ended; cancel() }()
+	measure := begin()
+	options := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(*from), clientv3.WithCreatedNotify()}
+	messages := client.Watch(ctx, *prefix, options...)
+	seen, first := 0, 0
+	for seen < *events {
+		message, ok := <-messages
+		if !ok {
+			return errors.New("stopped")
+		}
+		if err := message.Err(); err != nil {
+			return err
+		}
+		if message.Created {
+			fmt.Println("ready")
+		}
+		if *from == 0 && seen == 0 && len(message.Events) > 0 {
+			measure.begun = time.Now()
+			first = len(message.Events)
+		}
+		seen += len(message.Events)
+	}
+	measure.end(int64(seen - first))
+	return nil
+}
+
+func unary(client *clientv3.Client) error {
+	if err := callMany(client, warmUpCalls); err != nil {
+		return err
+	}
+	measure := begin()
+	if err := callMany(client, *calls); err != nil {
+		return err
+	}
+	measure.end(*calls)
+	return nil
+}
+
+func callMany(client *clientv3.Client, count int64) error {
+	var left atomic.Int64
+	left.Store(count)
+	failures := make(chan error, *inFlight)
+	for range *inFlight {
+		go func() {
+			var err error
+			for err == nil && left.Add(-1) >= 0 {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				if *method == "put" {
+					_, err = client.Put(ctx, unaryKey, unaryValue)
+				} else {
+					_, err = client.Get(ctx, unaryKey)
+				}
+				cancel()
+			}
+			failures <- err
+		}()
+	}
+	var first error
+	for range *inFlight {
+		if err := <-failures; first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// What is measured from a moment on.
+type measure struct {
+	begun  time.Time
+	cpu    time.Duration
+	before runtime.MemStats
+}
+
+func begin() *measure {
+	m := &measure{}
+	runtime.GC()
+	runtime.ReadMemStats(&m.before)
+	m.cpu = cpuTime()
+	m.begun = time.Now()
+	return m
+}
+
+func (m *measure) end(operations int64) {
+	elapsed, cpu := time.Since(m.begun), cpuTime()-m.cpu
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	fmt.Println("operations", operations)
+	fmt.Println("elapsed", elapsed.Nanoseconds())
+	fmt.Println("cpu", cpu.Nanoseconds())
+	fmt.Println("allocations", after.Mallocs-m.before.Mallocs)
+	fmt.Println("bytes", after.TotalAlloc-m.before.TotalAlloc)
+}
+
+// What this process has used of the processors, user and system.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}

@@ -1,0 +1,138 @@
+//! No client at all: a call written down on the h2 crate the way it first comes to
+//! mind. One connection, no pool, no retries, no deadline; a URI and a header map
+//! for each call. What a client costs is what it costs beyond this.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::{SendRequest, handshake};
+use http::{HeaderMap, Request};
+use prost::Message;
+use tenure_bench_worker::{Key, Outcome, Peer, Unwatched};
+use tokio::net::TcpStream;
+
+const PREFIX_BYTES: usize = 5;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Floor {
+    authority: String,
+    sender: SendRequest<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PutRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PutResponse {
+    #[prost(message, optional, tag = "1")]
+    header: Option<ResponseHeader>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RangeResponse {
+    #[prost(message, optional, tag = "1")]
+    header: Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    kvs: Vec<KeyValue>,
+    #[prost(int64, tag = "4")]
+    count: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResponseHeader {
+    #[prost(int64, tag = "3")]
+    revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyValue {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    value: Vec<u8>,
+}
+
+impl Peer for Floor {
+    type Events = Unwatched;
+
+    async fn connect(endpoints: &[String]) -> Result<Floor, String> {
+        let endpoint = endpoints.first().ok_or("no endpoint")?;
+        let authority = endpoint.trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(&authority).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let (sender, connection) = handshake(stream).await.map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        Ok(Floor { authority, sender })
+    }
+
+    async fn put(&self, key: Key, value: &'static [u8], _: Duration) -> Outcome {
+        let request = PutRequest {
+            key: key.into_owned(),
+            value: value.to_vec(),
+        };
+        outcome(self.call::<PutResponse>("/etcdserverpb.KV/Put", &request).await)
+    }
+
+    async fn get(&self, key: Key, _: Duration) -> Outcome {
+        let request = RangeRequest {
+            key: key.into_owned(),
+        };
+        outcome(self.call::<RangeResponse>("/etcdserverpb.KV/Range", &request).await)
+    }
+
+    async fn watch(&self, _: &str, _: i64) -> Result<Unwatched, String> {
+        Err("it has no watches".to_owned())
+    }
+}
+
+impl Floor {
+    async fn call<A: Message + Default>(&self, path: &str, message: &impl Message) -> Result<A, Failed> {
+        let request = Request::post(format!("http://{}{path}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())?;
+        let mut body = BytesMut::with_capacity(PREFIX_BYTES + message.encoded_len());
+        body.put_u8(0);
+        body.put_u32(u32::try_from(message.encoded_len())?);
+        message.encode(&mut body)?;
+        let mut sender = self.sender.clone().ready().await?;
+        let (response, mut stream) = sender.send_request(request, false)?;
+        stream.send_data(body.freeze(), true)?;
+        let (head, mut body) = response.await?.into_parts();
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            answer.extend_from_slice(&chunk);
+            body.flow_control().release_capacity(chunk.len())?;
+        }
+        let trailers = body.trailers().await?.unwrap_or(head.headers);
+        match is_ok(&trailers) && answer.len() >= PREFIX_BYTES {
+            true => Ok(A::decode(answer.freeze().slice(PREFIX_BYTES..))?),
+            false => Err("the call failed".into()),
+        }
+    }
+}
+
+type Failed = Box<dyn std::error::Error>;
+
+fn is_ok(trailers: &HeaderMap) -> bool {
+    trailers.get("grpc-status").is_some_and(|status| status.as_bytes() == b"0")
+}
+
+fn outcome<A>(answer: Result<A, Failed>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Answered,
+        Err(_) => Outcome::Unknown,
+    }
+}

@@ -1,0 +1,131 @@
+//! The programs under measurement that take the orders of `worker`: one process for
+//! each client, all with the same command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tenure_etcd::GoProgram;
+
+use crate::Failure;
+
+const CLIENT_OF_GO: &str = "go.etcd.io/etcd/client/v3";
+const GO: GoProgram = GoProgram {
+    name: "tenure-bench-go",
+    go_mod: include_str!("../go/go.mod"),
+    go_sum: include_str!("../go/go.sum"),
+    main_go: include_str!("../go/worker/main.go"),
+};
+
+/// Where the Rust peers are, a workspace of their own.
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+const PEERS_LOCK: &str = include_str!("../peers/Cargo.lock");
+/// Of what a failed build printed, the end is quoted.
+const QUOTED_LINES: usize = 12;
+
+/// Whose client is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Tenure,
+    Go,
+    EtcdClient,
+    /// No client at all: the h2 crate, written down naively.
+    Floor,
+}
+
+impl Peer {
+    /// The clients.
+    pub(crate) const CLIENTS: [Peer; 3] = [Peer::Tenure, Peer::Go, Peer::EtcdClient];
+
+    /// With its version.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Peer::Tenure => format!("tenure {}", env!("CARGO_PKG_VERSION")),
+            Peer::Go => format!("Go clientv3 {}", GO.version_of(CLIENT_OF_GO)),
+            Peer::EtcdClient => format!("etcd-client {}", locked("etcd-client")),
+            Peer::Floor => "h2 by hand".to_owned(),
+        }
+    }
+
+    /// Its program, to which an order is added. It is built first, which can take
+    /// minutes the first time.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built here.
+    pub(crate) fn command(self) -> Result<Command, Failure> {
+        match self {
+            Peer::Tenure => this("worker"),
+            Peer::Floor => this("floor"),
+            Peer::Go => Ok(Command::new(GO.build()?)),
+            Peer::EtcdClient => {
+                static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+                let built = BUILT.get_or_init(|| build_etcd_client().map_err(|cause| cause.to_string()));
+                Ok(Command::new(built.as_ref().map_err(String::clone)?))
+            }
+        }
+    }
+}
+
+fn this(subcommand: &str) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(subcommand);
+    Ok(command)
+}
+
+/// Beside what this program was built into. The peer's own build asks for a protoc,
+/// which is built first.
+fn build_etcd_client() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2).ok_or("this program is nowhere")?.join("peers");
+    let protoc = build("protoc", &target, None)?;
+    build("tenure-bench-etcd-client", &target, Some(&protoc))
+}
+
+fn build(package: &str, target: &Path, protoc: Option<&Path>) -> Result<PathBuf, Failure> {
+    let built = target.join("release").join(package);
+    if !built.exists() {
+        eprintln!("tenure-bench: building {package}, once; this can take minutes");
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked", "--package", package]);
+    cargo.arg("--manifest-path").arg(Path::new(PEERS).join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(target);
+    // What the cargo that runs this one has set is about another workspace.
+    cargo.env_remove("PROTOC").env_remove("RUSTFLAGS");
+    if let Some(protoc) = protoc {
+        cargo.env("PROTOC", protoc);
+    }
+    let output = cargo.output().map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => format!("building {package}: no `cargo` on PATH"),
+        _ => format!("building {package}: {cause}"),
+    })?;
+    if !output.status.success() {
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = printed.lines().collect();
+        let end = lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n");
+        return Err(format!("building {package}: {}\n{end}", output.status).into());
+    }
+    Ok(built)
+}
+
+/// The version of a package in the peers' lock file.
+fn locked(package: &str) -> &'static str {
+    let entry = PEERS_LOCK.split_once(&format!("name = \"{package}\"\nversion = \""));
+    entry.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("of unknown version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_is_named_with_the_version_that_is_pinned() {
+        for peer in Peer::CLIENTS {
+            let name = peer.name();
+            let version = name.rsplit(' ').next().unwrap();
+            let numbers: Vec<_> = version.split('.').map(str::parse::<u32>).collect();
+            assert!(numbers.len() == 3 && numbers.iter().all(Result::is_ok), "{name}");
+        }
+    }
+}

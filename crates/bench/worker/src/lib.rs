@@ -1,0 +1,143 @@
+//! What a Rust client does that is measured in a process of its own, the same for
+//! each of them: the client is a [`Peer`], and [`run`] does what an [`Order`] says.
+//! The Go client's program takes the same orders.
+//!
+//! It prints a line for each measure, such as `elapsed 1234567` with nanoseconds;
+//! a failure ends it with `error` and the reason. It ends when its standard input
+//! does, so that it never outlives whoever started it.
+
+#![forbid(unsafe_code)]
+
+mod cost;
+mod events;
+mod input;
+mod peer;
+mod steady;
+mod unary;
+
+use std::fmt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tokio::task::LocalSet;
+
+pub use cost::Cost;
+pub use peer::{Events, Key, Outcome, Peer, Unwatched};
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Order {
+    /// Puts and gets until the input ends, and then a line for each of them.
+    Steady(Steady),
+    /// Counts the events of a prefix.
+    Watch(Watch),
+    /// As many calls as are asked for, so many at a time.
+    Unary(Unary),
+}
+
+/// Where the servers are.
+#[derive(Clone, Debug, Args)]
+pub struct Servers {
+    /// `http://host:port`, more than one with commas between them.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub endpoints: Vec<String>,
+}
+
+/// The load that goes on.
+#[derive(Clone, Debug, Args)]
+pub struct Steady {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// Of each call, in milliseconds.
+    #[arg(long, value_parser = milliseconds)]
+    pub deadline: Duration,
+    /// Between the beginnings of two calls of a kind, in milliseconds.
+    #[arg(long, value_parser = milliseconds)]
+    pub every: Duration,
+    /// What all keys begin with.
+    #[arg(long)]
+    pub prefix: String,
+}
+
+/// The events of a prefix.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What the keys begin with.
+    #[arg(long)]
+    pub prefix: String,
+    /// The revision to begin with; 0 for now.
+    #[arg(long)]
+    pub from: i64,
+    /// How many there will be.
+    #[arg(long)]
+    pub events: u64,
+}
+
+/// Calls of one kind.
+#[derive(Clone, Debug, Args)]
+pub struct Unary {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// `put` or `get`.
+    #[arg(long)]
+    pub method: Method,
+    /// How many in all.
+    #[arg(long)]
+    pub calls: u64,
+    /// How many at a time.
+    #[arg(long)]
+    pub in_flight: u64,
+}
+
+/// The call that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Method {
+    /// A small key and value are written.
+    Put,
+    /// The same key is read, linearizably.
+    Get,
+}
+
+/// Does it, and says on standard output what came of it.
+pub fn run<P: Peer>(order: &Order) -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text).and_then(
+        |runtime| {
+            let tasks = LocalSet::new();
+            match order {
+                Order::Steady(order) => tasks.block_on(&runtime, steady::run::<P>(order)),
+                Order::Watch(order) => events::run::<P>(order, &runtime, &tasks),
+                Order::Unary(order) => unary::run::<P>(order, &runtime, &tasks),
+            }
+        },
+    );
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            println!("error {}", cause.replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is measured of a turn, in lines.
+fn print(operations: u64, elapsed: Duration, cost: Cost) {
+    println!("operations {operations}");
+    println!("elapsed {}", elapsed.as_nanos());
+    println!("cpu {}", cost.cpu.as_nanos());
+    println!("allocations {}", cost.allocations);
+    println!("bytes {}", cost.allocated_bytes);
+}
+
+fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+fn text(cause: impl fmt::Display) -> String {
+    cause.to_string()
+}

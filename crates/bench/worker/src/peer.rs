@@ -1,0 +1,54 @@
+//! A client as the measurements see it.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::time::Duration;
+
+/// A key: one of many, or always the same.
+pub type Key = Cow<'static, [u8]>;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer.
+    Answered,
+    /// It may have been applied.
+    Unknown,
+    /// It was not applied.
+    Refused,
+}
+
+/// A client under measurement.
+pub trait Peer: Clone + 'static {
+    /// What its watches are.
+    type Events: Events;
+
+    /// One client of all these servers.
+    fn connect(endpoints: &[String]) -> impl Future<Output = Result<Self, String>>;
+
+    /// Writes a key.
+    fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> impl Future<Output = Outcome>;
+
+    /// Reads a key, linearizably.
+    fn get(&self, key: Key, deadline: Duration) -> impl Future<Output = Outcome>;
+
+    /// Watches all keys that begin so, from a revision; 0 is now. It returns when
+    /// the server has created the watch.
+    fn watch(&self, prefix: &str, from: i64) -> impl Future<Output = Result<Self::Events, String>>;
+}
+
+/// The events of a watch.
+pub trait Events {
+    /// How many came with the next message.
+    fn next(&mut self) -> impl Future<Output = Result<u64, String>>;
+}
+
+/// Of a client that has no watches.
+#[derive(Clone, Copy, Debug)]
+pub enum Unwatched {}
+
+impl Events for Unwatched {
+    async fn next(&mut self) -> Result<u64, String> {
+        match *self {}
+    }
+}
