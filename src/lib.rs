@@ -66,7 +66,7 @@ pub use client::{
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
-pub use concurrency::{Guard, Mutex, Session, Token};
+pub use concurrency::{Guard, LockEntry, Mutex, Session, Token};
 #[cfg(feature = "tls")]
 pub use config::Tls;
 pub use config::{Auth, Config};

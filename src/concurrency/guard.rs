@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::releaser;
 use super::seat::Seat;
 use super::session::Session;
 use super::token::Token;
-use crate::client::{Compare, LeaseEnd};
+use super::who::ask_key;
+use crate::client::{Compare, Event, LeaseEnd};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::race::{Either, race};
 
@@ -76,8 +79,10 @@ impl Guard {
     /// before the writes of a transaction, and a holder that is late writes nothing.
     ///
     /// It tells apart who has different keys: not two tasks of one session that the lock was passed
-    /// on between. Between those, whoever ends with a write whose fate it does not know
-    /// (it may still be carried out) calls [`Guard::taint`].
+    /// on between. So a key is passed on only where no write with it can be under way: not by a
+    /// guard that has given out a fence and is *dropped*, as it is in a task that is
+    /// aborted or panics. Its key is deleted. [`Guard::release`] passes the key on; whoever ends
+    /// with a write whose fate it does not know calls [`Guard::taint`] before.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, guard: tenure::Guard) -> Result<(), tenure::Error> {
@@ -90,6 +95,7 @@ impl Guard {
     /// ```
     #[must_use]
     pub fn fence(&self) -> Compare {
+        self.seat.fence();
         Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
     }
 
@@ -99,6 +105,40 @@ impl Guard {
     /// ([`Delivery::Unknown`]).
     pub fn taint(&self) {
         self.seat.slot().word().taint();
+    }
+
+    /// Waits until somebody [asks](crate::Client::ask_to_release) for the lock, and says with
+    /// which message. Nothing comes of it by itself: the guard is to be released or dropped.
+    ///
+    /// It costs a watch while it waits, and a read. What was asked before the call is heard too,
+    /// also where it was asked of a task of the session that had the key before.
+    ///
+    /// # Errors
+    ///
+    /// The watch or the read ended for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: called again, it hears the last message again.
+    pub async fn asked(&self) -> Result<Bytes, Error> {
+        let (client, place) = (self.session().client(), self.seat.slot().place());
+        let name = place.prefix.strip_suffix(b"/").unwrap_or_default();
+        let key = ask_key(name, &place.key);
+        // A request to an earlier key of ours is older than this one.
+        let created = self.token.create_revision();
+        let mut watch = client.watch(key.clone()).no_delete().await?;
+        let asked = client.get(key).min_mod_revision(created).await?.kvs.into_iter().next();
+        if let Some(kv) = asked {
+            return Ok(kv.value);
+        }
+        loop {
+            for event in watch.next().await?.events {
+                match event {
+                    Event::Put { kv, .. } if kv.mod_revision > created.0 => return Ok(kv.value),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Gives the lock back, and waits until that is committed. Where the session keeps its

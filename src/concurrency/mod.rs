@@ -17,6 +17,7 @@ mod shared;
 mod short;
 mod slot;
 mod token;
+mod who;
 mod word;
 
 pub use guard::Guard;
@@ -24,3 +25,4 @@ pub use mutex::Mutex;
 pub use session::{Session, SessionBuilder};
 pub use short::LockBuilder;
 pub use token::Token;
+pub use who::LockEntry;

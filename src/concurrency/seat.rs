@@ -2,6 +2,7 @@
 //! task of the session or to the session's releaser, with neither an allocation nor a task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::releaser;
 use super::session::Session;
@@ -17,6 +18,8 @@ pub(super) struct Seat {
     session: Session,
     turn: Turn,
     terms: Terms,
+    /// Writes that compare the key may be under way.
+    is_fenced: AtomicBool,
 }
 
 /// What a task finds when its turn comes.
@@ -51,6 +54,7 @@ impl Seat {
             session: session.clone(),
             turn,
             terms,
+            is_fenced: AtomicBool::new(false),
         };
         let found = match taken {
             Taken::Granted(created, sequence) => Found::Granted(Token::new(Revision(created), sequence)),
@@ -93,6 +97,12 @@ impl Seat {
         Token::new(created, 0)
     }
 
+    /// A comparison with the key was given out.
+    pub(super) fn fence(&self) {
+        // Relaxed: only the owner of the seat reads it.
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+
     /// Passes the key on, or keeps it for a while, where that is to be. Otherwise it is to be
     /// released. Says which.
     pub(super) fn pass(&mut self) -> bool {
@@ -107,7 +117,15 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.turn.is_had() && !self.pass() {
+        if !self.turn.is_had() {
+            return;
+        }
+        // The work ended in the middle, for all that is known here: nobody is to have the key
+        // while a write with it is on its way.
+        if *self.is_fenced.get_mut() {
+            self.slot().word().taint();
+        }
+        if !self.pass() {
             self.session.shared().give_back(self.turn.take());
         }
     }

@@ -17,3 +17,4 @@ mod resume;
 mod support;
 mod txn;
 mod watch;
+mod who;

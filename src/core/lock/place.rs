@@ -23,12 +23,15 @@ pub struct Place {
 
 const GATE_SUFFIX: &str = "#gate";
 
+/// Behind the name, in the keys by which its holder is asked to let go.
+pub const ASK_SUFFIX: &str = "#ask";
+
 impl Place {
     /// The gate lies beside the name, behind `gate_prefix`. `None` where the name is
     /// empty, or would put one lock's gate into the queue of another.
     #[must_use]
     pub fn new(name: &str, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
-        if name.is_empty() || name.ends_with(GATE_SUFFIX) {
+        if name.is_empty() || name.ends_with(GATE_SUFFIX) || name.ends_with(ASK_SUFFIX) {
             return None;
         }
         Some(Place {

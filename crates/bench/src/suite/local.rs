@@ -107,7 +107,7 @@ impl Competitor for Local {
                         self.runtime.spawn(async move { lock_again(&mutex, each).await })
                     })
                     .collect();
-                self.runtime.block_on(sleep(Duration::from_millis(100)));
+                self.runtime.block_on(async { sleep(Duration::from_millis(100)).await });
                 let count = each * u64::try_from(tasks.len())?;
                 measured(count, || {
                     self.runtime.block_on(async {
