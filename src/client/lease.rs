@@ -405,6 +405,10 @@ impl Lease {
         self.end().is_none()
     }
 
+    pub(crate) fn is_valid_at(&self, now: Instant) -> bool {
+        self.state.valid_until(now).is_ok()
+    }
+
     /// For how long the lease is proven to be alive; zero once it has ended.
     #[must_use]
     pub fn valid_for(&self) -> Duration {

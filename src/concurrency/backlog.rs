@@ -2,11 +2,11 @@
 //! can neither wait nor fail; emptied by the session's releaser.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
-use super::slot::Slot;
+use super::slot::Turn;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Backlog {
 #[derive(Debug, Default)]
 struct Pending {
     /// Each name is here once at most: its turn is.
-    locks: VecDeque<(Arc<Slot>, OwnedSemaphorePermit)>,
+    locks: VecDeque<Turn>,
     closed: bool,
 }
 
@@ -28,8 +28,8 @@ impl Backlog {
         self.pending().locks.reserve(names);
     }
 
-    pub(super) fn push(&self, slot: Arc<Slot>, turn: OwnedSemaphorePermit) {
-        self.pending().locks.push_back((slot, turn));
+    pub(super) fn push(&self, turn: Turn) {
+        self.pending().locks.push_back(turn);
         self.wake.notify_one();
     }
 
@@ -38,7 +38,7 @@ impl Backlog {
         self.wake.notify_one();
     }
 
-    pub(super) fn pop(&self) -> Option<(Arc<Slot>, OwnedSemaphorePermit)> {
+    pub(super) fn pop(&self) -> Option<Turn> {
         self.pending().locks.pop_front()
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,12 +100,16 @@ impl Election {
     /// As [`Mutex::lock`](super::Mutex::lock): dropped, it leaves no candidate behind.
     pub async fn campaign(&self, value: impl Into<Bytes>) -> Result<Leadership, Error> {
         let value = value.into();
-        in_time(&self.name, self.timeout, async {
-            let entry = Entry::new(&self.session, &[&self.name], Claim::Exclusive)?;
-            let granted = entry.acquire(&value).await?;
-            let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
-            Ok(Leadership::new(entry, created, created))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let entry = Entry::new(&self.session, &[&self.name], Claim::Exclusive)?;
+                let granted = entry.acquire(&value).await?;
+                let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
+                Ok(Leadership::new(entry, created, created))
+            }),
+        )
         .await
     }
 
@@ -127,19 +132,23 @@ impl Election {
     /// that, it gives the place up in the background.
     pub async fn resume(&self, key: impl Into<Bytes>, created: Revision) -> Result<Leadership, Error> {
         let key = key.into();
-        in_time(&self.name, self.timeout, async {
-            let found = self.session.client().get(key.clone()).control().await?;
-            let lease = self.session.lease_id().0;
-            let is_ours = |kv: &&KeyValue| kv.create_revision == created.0 && kv.lease == lease;
-            let Some(found) = found.kvs.first().filter(is_ours) else {
-                let message = format!("election {:?}: the candidate is not there any more", self.name);
-                return Err(lost(&self.session, message));
-            };
-            let entry = Entry::of_key(&self.session, &self.name, key)?;
-            let granted = entry.resume(created).await?;
-            let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
-            Ok(Leadership::new(entry, created, Revision(found.mod_revision)))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let found = self.session.client().get(key.clone()).control().await?;
+                let lease = self.session.lease_id().0;
+                let is_ours = |kv: &&KeyValue| kv.create_revision == created.0 && kv.lease == lease;
+                let Some(found) = found.kvs.first().filter(is_ours) else {
+                    let message = format!("election {:?}: the candidate is not there any more", self.name);
+                    return Err(lost(&self.session, message));
+                };
+                let entry = Entry::of_key(&self.session, &self.name, key)?;
+                let granted = entry.resume(created).await?;
+                let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
+                Ok(Leadership::new(entry, created, Revision(found.mod_revision)))
+            }),
+        )
         .await
     }
 

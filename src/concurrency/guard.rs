@@ -3,12 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::refusal::lost;
 use super::releaser;
 use super::seat::Seat;
 use super::session::Session;
 use super::token::Token;
-use crate::client::{Compare, LeaseEnd};
-use crate::error::{Code, Delivery, Error, Origin};
+use super::who::ask_key;
+use crate::client::{Compare, Event, LeaseEnd};
+use crate::error::{Code, Error, Origin};
 use crate::net::race::{Either, race};
 
 /// The proof that a lock is held. Owned: it can go to another task or thread.
@@ -75,6 +79,12 @@ impl Guard {
     /// A comparison that holds only while the lock is ours in etcd itself: put it
     /// before the writes of a transaction, and a holder that is late writes nothing.
     ///
+    /// It tells apart who has different keys: not two tasks of one session that the lock was passed
+    /// on between. So a key is passed on only where no write with it can be under way: not by a
+    /// guard that has given out a fence and is *dropped*, as it is in a task that is
+    /// aborted or panics. Its key is deleted. [`Guard::release`] passes the key on; whoever ends
+    /// with a write whose fate it does not know calls [`Guard::taint`] before.
+    ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, guard: tenure::Guard) -> Result<(), tenure::Error> {
     /// use tenure::Op;
@@ -86,14 +96,59 @@ impl Guard {
     /// ```
     #[must_use]
     pub fn fence(&self) -> Compare {
+        self.seat.fence();
         Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
     }
 
-    /// Gives the lock back, and waits until that is committed.
+    /// This grant's key is not to be passed on to another task of the session, nor to linger: it
+    /// is deleted, and nothing that is fenced with it takes effect after the next grant. To be
+    /// called where a write with [`Guard::fence`] failed and may still be carried out
+    /// ([`Delivery::Unknown`]).
+    pub fn taint(&self) {
+        self.seat.slot().word().taint();
+    }
+
+    /// Waits until somebody [asks](crate::Client::ask_to_release) for the lock, and says with
+    /// which message. Nothing comes of it by itself: the guard is to be released or dropped.
+    ///
+    /// It costs a watch while it waits, and a read. What was asked before the call is heard too,
+    /// also where it was asked of a task of the session that had the key before.
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: the lock was not ours any more. Any other error: it is
+    /// The watch or the read ended for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: called again, it hears the last message again.
+    pub async fn asked(&self) -> Result<Bytes, Error> {
+        let (client, place) = (self.session().client(), self.seat.slot().place());
+        let name = place.prefix.strip_suffix(b"/").unwrap_or_default();
+        let key = ask_key(name, &place.key);
+        // A request to an earlier key of ours is older than this one.
+        let created = self.token.create_revision();
+        let mut watch = client.watch(key.clone()).no_delete().await?;
+        let asked = client.get(key).min_mod_revision(created).await?.kvs.into_iter().next();
+        if let Some(kv) = asked {
+            return Ok(kv.value);
+        }
+        loop {
+            for event in watch.next().await?.events {
+                match event {
+                    Event::Put { kv, .. } if kv.mod_revision > created.0 => return Ok(kv.value),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Gives the lock back, and waits until that is committed. Where the session keeps its
+    /// key, because another of its tasks waits or because the lock lingers, there is nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition`: the lock was not ours any more; where it is passed on within the
+    /// session or lingers there, that is not asked of etcd. Any other error: it is
     /// not known to be free; it is tried again in the background until the session
     /// ends.
     ///
@@ -101,14 +156,17 @@ impl Guard {
     ///
     /// Dropped, it goes on in the background.
     pub async fn release(self) -> Result<(), Error> {
-        let seat = self.seat;
+        let mut seat = self.seat;
+        if seat.pass() {
+            return Ok(());
+        }
         seat.slot().handle(|lock, _| lock.handle_release());
         if releaser::undo(seat.session().shared(), seat.slot()).await? {
             return Ok(());
         }
         Err(lost(
-            "the lock had been lost before it was released",
             seat.session(),
+            "the lock had been lost before it was released",
         ))
     }
 
@@ -143,7 +201,7 @@ impl Guard {
         // The loss is asked for first, so that nothing is begun after it.
         let done = match race(self.lost(), work(&self)).await {
             Either::Right(done) if self.is_valid() => done,
-            _ => return Err(lost("the lock was lost while it was used", self.session())),
+            _ => return Err(lost(self.session(), "the lock was lost while it was used")),
         };
         match self.release().await {
             Err(error) if error.origin() == Origin::Library && error.code() == Code::FailedPrecondition => {
@@ -151,19 +209,6 @@ impl Guard {
             }
             _ => Ok(done),
         }
-    }
-}
-
-fn lost(message: &'static str, session: &Session) -> Error {
-    let error = Error::new(
-        Code::FailedPrecondition,
-        Origin::Library,
-        Delivery::Answered,
-        message,
-    );
-    match session.shared().lease().end() {
-        Some(end) => error.with_source(end),
-        None => error,
     }
 }
 

@@ -2,6 +2,7 @@
 //! machines in `core`. A session is a lease that is kept alive; what is held or taken
 //! part in hangs on it.
 
+mod atomics;
 mod attempt;
 mod backlog;
 mod barrier;
@@ -15,11 +16,13 @@ mod guard;
 mod held;
 mod job;
 mod latch;
+mod linger;
 mod multi;
 mod mutex;
 mod observe;
 mod presence;
 mod queue;
+mod recall;
 mod recipe;
 mod refusal;
 mod releaser;
@@ -34,6 +37,8 @@ mod slot;
 mod stm;
 mod token;
 mod transaction;
+mod who;
+mod word;
 
 pub use crate::core::election::Leader;
 pub use barrier::{Barrier, Hold};
@@ -54,3 +59,4 @@ pub use short::LockBuilder;
 pub use stm::{Committed, Isolation, Stm};
 pub use token::Token;
 pub use transaction::Transaction;
+pub use who::LockEntry;

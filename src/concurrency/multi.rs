@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,13 +96,17 @@ impl MultiLock {
     /// As [`Mutex::lock`](super::Mutex::lock), for all the names.
     pub async fn lock(&self) -> Result<MultiGuard, Error> {
         let label = self.label();
-        in_time(&label, self.timeout, async {
-            let entry = self.entry()?;
-            let granted = entry.acquire(&self.value).await?;
-            let created = granted.map_err(|failure| refused(&self.session, &label, failure))?;
-            let held = Held::new(entry, created);
-            Ok(MultiGuard { held })
-        })
+        in_time(
+            &label,
+            self.timeout,
+            pin!(async {
+                let entry = self.entry()?;
+                let granted = entry.acquire(&self.value).await?;
+                let created = granted.map_err(|failure| refused(&self.session, &label, failure))?;
+                let held = Held::new(entry, created);
+                Ok(MultiGuard { held })
+            }),
+        )
         .await
     }
 
@@ -116,17 +121,21 @@ impl MultiLock {
     /// As [`MultiLock::lock`].
     pub async fn try_lock(&self) -> Result<Option<MultiGuard>, Error> {
         let label = self.label();
-        in_time(&label, self.timeout, async {
-            let entry = self.entry()?;
-            match entry.try_acquire(&self.value).await? {
-                Ok(created) => {
-                    let held = Held::new(entry, created);
-                    Ok(Some(MultiGuard { held }))
+        in_time(
+            &label,
+            self.timeout,
+            pin!(async {
+                let entry = self.entry()?;
+                match entry.try_acquire(&self.value).await? {
+                    Ok(created) => {
+                        let held = Held::new(entry, created);
+                        Ok(Some(MultiGuard { held }))
+                    }
+                    Err(Failure::Busy) => Ok(None),
+                    Err(failure) => Err(refused(&self.session, &label, failure)),
                 }
-                Err(Failure::Busy) => Ok(None),
-                Err(failure) => Err(refused(&self.session, &label, failure)),
-            }
-        })
+            }),
+        )
         .await
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,12 @@ use bytes::Bytes;
 
 use super::attempt::Attempt;
 use super::guard::Guard;
-use super::seat::Seat;
+use super::recall;
+use super::refusal::refused;
+use super::seat::{Found, Seat};
 use super::session::Session;
-use super::token::Token;
+use super::slot::Slot;
+use super::word::Terms;
 use crate::core::lock::Failure;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::clock;
@@ -25,6 +29,10 @@ use crate::net::race::{Either, race};
 /// the keys' creation under `<name>/`. Two tasks of one session take turns in the
 /// order in which they asked.
 ///
+/// A session has one key in the queue, and its tasks pass it on to one another without
+/// a request, for a bounded time ([`Mutex::hand_off`]), so that other processes get their
+/// turn. With [`Mutex::linger`] it keeps the key for a while after that.
+///
 /// # Guarantees
 ///
 /// No two guards of a name are valid at the same time, as long as the clocks keep
@@ -32,13 +40,32 @@ use crate::net::race::{Either, race};
 /// when it learns of the loss. A process that is paused between a check and its
 /// effect cannot be stopped by any lock: for that there is the [`Token`], and
 /// [`Guard::fence`] for writes into etcd itself.
+///
+/// Until the session's deadline the server does not expire the key. Where somebody revokes the lease
+/// or deletes the key by hand, the session learns of it late: until then its tasks
+/// may still be granted the lock after another owner was. There the token and the fence
+/// alone tell them apart.
 #[derive(Clone)]
 pub struct Mutex {
     session: Session,
     name: Arc<str>,
+    /// `None` where the name cannot be that of a lock.
+    slot: Option<Arc<Slot>>,
     value: Bytes,
     timeout: Option<Duration>,
+    terms: Terms,
 }
+
+/// Another process waits so much longer at most: some round trips on a network, while the
+/// two that a release and a register cost stay small beside it.
+const HAND_OFF_TIME: Duration = Duration::from_millis(20);
+
+/// Who only tries elsewhere calls nothing back: it is shut out for no longer than by a
+/// holder that crashed, with the default time to live.
+const LINGER_AT_MOST: Duration = Duration::from_secs(10);
+
+/// So many hand-offs take about as long where the lock is held for a microsecond.
+const HAND_OFFS: u32 = 16_384;
 
 impl Session {
     /// The lock of this name. Nothing is sent until it is locked.
@@ -51,8 +78,16 @@ impl Session {
         Mutex {
             session: self.clone(),
             name: name.into(),
+            slot: self.shared().slot(name),
             value: self.shared().holder(),
             timeout: None,
+            terms: Terms {
+                handed_max: HAND_OFFS,
+                handed_time_max: nanos(HAND_OFF_TIME),
+                linger: 0,
+                kept_time_max: nanos(LINGER_AT_MOST),
+                one_token_per_key: false,
+            },
         }
     }
 }
@@ -75,6 +110,54 @@ impl Mutex {
         self
     }
 
+    /// How often the tasks of the session pass the lock on to one another, and for how
+    /// long: at most `grants` times, and not once `time` has passed since it became the
+    /// session's. Then the key is given back, and the next of them queues behind whoever waits
+    /// elsewhere. So another process waits for at most `time` and one holder's work more than
+    /// if each task queued for itself. What counts is said by the holder's handle, not by that of
+    /// who waits. Default: 16,384 times and 20 ms; 0 times: never.
+    #[must_use]
+    pub fn hand_off(mut self, grants: u32, time: Duration) -> Mutex {
+        (self.terms.handed_max, self.terms.handed_time_max) = (grants, nanos(time));
+        self
+    }
+
+    /// Keeps the session's key for this time after the last of its tasks has released the lock, or
+    /// dropped its guard: if one of them locks it again meanwhile, that needs no request. Good where one
+    /// process mostly has the lock for itself. Default: zero, not at all.
+    ///
+    /// - Whoever waits elsewhere is heard, by a watch, and the key is given back at once, or
+    ///   when the guard that holds it ends. It lingers only while that watch is there: not
+    ///   yet when the first guard of a name ends at once.
+    /// - Whoever only *tries* elsewhere, with [`Mutex::try_lock`], is not heard: a lock that
+    ///   lingers is held. [`Mutex::linger_at_most`] bounds that.
+    /// - A process that crashes while a lock lingers blocks the others for up to the session's
+    ///   time to live, as one that crashes with a guard does.
+    /// - Where it is called back before it has saved anything, it rests, 1 second to begin with,
+    ///   up to a minute. No more than 64 names of a session linger at a time.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Mutex {
+        self.terms.linger = nanos(time);
+        self
+    }
+
+    /// For how long the session may have the key of a lock that [lingers](Mutex::linger)
+    /// while nobody waits elsewhere: the first guard that ends after this time gives it back. Default: 10 seconds.
+    #[must_use]
+    pub fn linger_at_most(mut self, time: Duration) -> Mutex {
+        self.terms.kept_time_max = nanos(time);
+        self
+    }
+
+    /// Each grant has a key of its own, for resources that store one number of 64 bits: the
+    /// token's create_revision is different for each, and its sequence is 0. The session's
+    /// tasks do not pass the lock on, and it does not linger.
+    #[must_use]
+    pub fn one_token_per_key(mut self) -> Mutex {
+        self.terms.one_token_per_key = true;
+        self
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -83,7 +166,8 @@ impl Mutex {
 
     /// Waits until the lock is ours.
     ///
-    /// A free lock costs one round trip. A contended one is ours as soon as the
+    /// A free lock costs one round trip; one that another task of the session passes on,
+    /// or that lingers in the session, none. A contended one is ours as soon as the
     /// release is committed and one message has come from the server; where many
     /// processes wait, after one read more.
     ///
@@ -98,14 +182,20 @@ impl Mutex {
     /// Dropped at any point, it leaves no key behind: what may be on the server is
     /// taken back in the background. Its place in the queue is lost.
     pub async fn lock(&self) -> Result<Guard, Error> {
-        in_time(&self.name, self.timeout, self.acquire()).await
+        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
+        if let Some((seat, Found::Granted(token))) = taken {
+            return Ok(Guard::new(seat, token));
+        }
+        let locking = pin!(self.acquire(taken));
+        in_time(&self.name, self.timeout, locking).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
     /// else has it or waits for it.
     ///
     /// It costs one round trip, whether it takes the lock or not, and leaves nothing
-    /// behind where it does not. Where another task of this session has the lock, waits
+    /// behind where it does not. A lock that lingers in another session counts as held, one that lingers
+    /// in this session is taken without a request. Where another task of this session has the lock, waits
     /// for it, or has just dropped it so that it is still being given back, nothing
     /// is sent. One case costs more: a free lock with keys of nested names below it, as `jobs`
     /// has while `jobs/nightly` is held, is taken by queueing for it.
@@ -118,70 +208,94 @@ impl Mutex {
     ///
     /// As [`Mutex::lock`].
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
-        in_time(&self.name, self.timeout, self.try_acquire()).await
+        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
+        if let Some((seat, Found::Granted(token))) = taken {
+            return Ok(Some(Guard::new(seat, token)));
+        }
+        let locking = pin!(self.try_acquire(taken));
+        in_time(&self.name, self.timeout, locking).await
     }
 
-    async fn acquire(&self) -> Result<Guard, Error> {
-        let slot = self.session.shared().slot(&self.name)?;
-        let turn = Seat::take(self.session.clone(), slot);
-        let seat = match race(turn, self.session.ended()).await {
-            Either::Left(seat) => seat,
-            Either::Right(_) => return Err(self.refused(Failure::SessionEnded)),
-        };
-        seat.slot().handle(|lock, now| lock.handle_acquire(now));
-        let granted = Attempt::new(&self.session, seat.slot(), &self.value).run().await?;
-        let created = granted.map_err(|failure| self.refused(failure))?;
-        Ok(Guard::new(seat, Token::new(created)))
+    async fn acquire(&self, mut taken: Option<(Seat, Found)>) -> Result<Guard, Error> {
+        let slot = self.slot()?;
+        loop {
+            if taken.is_none() {
+                let turn = Seat::take(&self.session, slot, self.terms);
+                taken = match race(turn, self.session.ended()).await {
+                    Either::Left(taken) => Some(taken),
+                    Either::Right(_) => None,
+                };
+            }
+            let Some((seat, found)) = taken.take() else {
+                return Err(self.refused(Failure::SessionEnded));
+            };
+            match found {
+                Found::Granted(token) => return Ok(Guard::new(seat, token)),
+                Found::Stale if !self.renew(&seat).await? => continue,
+                Found::Stale | Found::Nothing => {}
+            }
+            seat.slot().handle(|lock, now| lock.handle_acquire(now));
+            return self.queue(seat).await?.map_err(|failure| self.refused(failure));
+        }
     }
 
-    async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        let slot = self.session.shared().slot(&self.name)?;
-        let Some(seat) = Seat::try_take(self.session.clone(), slot) else {
+    async fn try_acquire(&self, taken: Option<(Seat, Found)>) -> Result<Option<Guard>, Error> {
+        let Some((seat, found)) = taken else {
             return match self.session.is_valid() {
                 true => Ok(None),
                 false => Err(self.refused(Failure::SessionEnded)),
             };
         };
+        match found {
+            Found::Granted(token) => return Ok(Some(Guard::new(seat, token))),
+            Found::Stale if !self.renew(&seat).await? => return Ok(None),
+            Found::Stale | Found::Nothing => {}
+        }
         seat.slot().handle(|lock, now| lock.handle_try_acquire(now));
-        match Attempt::new(&self.session, seat.slot(), &self.value).run().await? {
-            Ok(created) => Ok(Some(Guard::new(seat, Token::new(created)))),
+        match self.queue(seat).await? {
+            Ok(guard) => Ok(Some(guard)),
             Err(Failure::Busy) => Ok(None),
             Err(failure) => Err(self.refused(failure)),
         }
     }
 
-    fn refused(&self, failure: Failure) -> Error {
-        let not_locked = |code, message| Error::new(code, Origin::Library, Delivery::Answered, message);
-        let name = &self.name;
-        match failure {
-            Failure::SessionEnded => {
-                let error = not_locked(
-                    Code::FailedPrecondition,
-                    format!("lock {name:?}: the session has ended"),
-                );
-                match self.session.shared().lease().end() {
-                    Some(end) => error.with_source(end),
-                    None => error,
-                }
+    /// Drives the machine until it has decided.
+    async fn queue(&self, seat: Seat) -> Result<Result<Guard, Failure>, Error> {
+        let granted = Attempt::new(&self.session, &**seat.slot(), &self.value).run().await?;
+        Ok(granted.map(|created| {
+            let token = seat.granted(created);
+            if self.terms.linger > 0 && !self.terms.one_token_per_key {
+                recall::begin(&self.session, seat.slot(), self.terms.linger);
             }
-            Failure::KeyDeleted => not_locked(
-                Code::Aborted,
-                format!("lock {name:?}: somebody deleted our place in the queue"),
-            ),
-            Failure::KeyTaken => not_locked(
-                Code::Aborted,
-                format!("lock {name:?}: our key hangs on somebody else's lease"),
-            ),
-            Failure::Busy => not_locked(Code::Aborted, format!("lock {name:?}: somebody else has it")),
+            Guard::new(seat, token)
+        }))
+    }
+
+    /// Makes way for a key of its own. Where that fails the releaser goes on with it, once
+    /// the seat is dropped.
+    async fn renew(&self, seat: &Seat) -> Result<bool, Error> {
+        match race(self.session.ended(), seat.renew()).await {
+            Either::Left(_) => Err(self.refused(Failure::SessionEnded)),
+            Either::Right(renewed) => Ok(renewed.is_ok()),
         }
+    }
+
+    fn slot(&self) -> Result<&Arc<Slot>, Error> {
+        let bad_name = || Error::invalid(format!("{:?} cannot be the name of a lock", self.name));
+        self.slot.as_ref().ok_or_else(bad_name)
+    }
+
+    fn refused(&self, failure: Failure) -> Error {
+        refused(&self.session, &self.name, failure)
     }
 }
 
-/// Gives up what takes longer. It has to be cancel safe.
+/// Gives up what takes longer. It has to be cancel safe. Pinned by the caller, for it is
+/// large, and an `async fn` has room for what it is given twice.
 pub(super) async fn in_time<T>(
     name: &str,
     timeout: Option<Duration>,
-    locking: impl Future<Output = Result<T, Error>>,
+    locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
 ) -> Result<T, Error> {
     let Some(timeout) = timeout else {
         return locking.await;
@@ -195,6 +309,10 @@ pub(super) async fn in_time<T>(
             format!("lock {name:?}: not ours within {timeout:?}"),
         )),
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Mutex {

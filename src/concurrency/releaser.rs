@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::requests;
 use super::shared::Shared;
-use super::slot::Slot;
+use super::slot::{Slot, Turn};
 use crate::core::lock::Action;
 use crate::error::{Error, EtcdError};
 use crate::net::clock;
@@ -28,10 +28,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut releases = JoinSet::new();
     while !shared.backlog().is_closed() {
         while let Ok(place) = places.clone().try_acquire_owned() {
-            let Some((slot, turn)) = shared.backlog().pop() else {
+            let Some(turn) = shared.backlog().pop() else {
                 break;
             };
-            releases.spawn(settle(shared.clone(), slot, turn, place));
+            releases.spawn(settle(shared.clone(), turn, place));
         }
         let changed = shared.backlog().changed();
         if releases.is_empty() {
@@ -58,18 +58,13 @@ impl Drop for Watchman {
 }
 
 /// Tries until nothing of the lock is left on the server.
-async fn settle(
-    shared: Arc<Shared>,
-    slot: Arc<Slot>,
-    turn: OwnedSemaphorePermit,
-    place: OwnedSemaphorePermit,
-) {
+async fn settle(shared: Arc<Shared>, turn: Turn, place: OwnedSemaphorePermit) {
+    let slot = turn.slot().clone();
     let mut unsettled = Unsettled {
         shared,
-        slot,
         turn: Some(turn),
     };
-    let (shared, slot) = (&*unsettled.shared, &*unsettled.slot);
+    let (shared, slot) = (&*unsettled.shared, &*slot);
     let places = place.semaphore().clone();
     let mut place = Some(place);
     let mut backoff = shared.backoff();
@@ -85,6 +80,7 @@ async fn settle(
             Either::Right(taken) => place = taken.ok(),
         }
     }
+    slot.word().freed();
     drop(unsettled.turn.take());
 }
 
@@ -94,8 +90,7 @@ async fn settle(
 /// goes first.
 struct Unsettled {
     shared: Arc<Shared>,
-    slot: Arc<Slot>,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
 }
 
 impl Drop for Unsettled {

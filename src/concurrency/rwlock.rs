@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -112,10 +113,14 @@ impl RwLock {
         if let Some(guard) = self.join() {
             return Ok(guard);
         }
-        in_time(&self.name, self.timeout, async {
-            let held = self.acquire(Claim::Reader).await?;
-            Ok(self.open(held))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let held = self.acquire(Claim::Reader).await?;
+                Ok(self.open(held))
+            }),
+        )
         .await
     }
 
@@ -130,9 +135,11 @@ impl RwLock {
     /// As [`Mutex::lock`](super::Mutex::lock).
     pub async fn write(&self) -> Result<WriteGuard, Error> {
         let _waiting = Waiting::new(&self.crowd);
-        in_time(&self.name, self.timeout, async {
-            Ok(self.guard(self.acquire(Claim::Writer).await?))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async { Ok(self.guard(self.acquire(Claim::Writer).await?)) }),
+        )
         .await
     }
 
@@ -152,10 +159,14 @@ impl RwLock {
         if let Some(guard) = self.join() {
             return Ok(Some(guard));
         }
-        in_time(&self.name, self.timeout, async {
-            let held = self.try_acquire(Claim::Reader).await?;
-            Ok(held.map(|held| self.open(held)))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let held = self.try_acquire(Claim::Reader).await?;
+                Ok(held.map(|held| self.open(held)))
+            }),
+        )
         .await
     }
 
@@ -171,10 +182,14 @@ impl RwLock {
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
     pub async fn try_write(&self) -> Result<Option<WriteGuard>, Error> {
-        in_time(&self.name, self.timeout, async {
-            let held = self.try_acquire(Claim::Writer).await?;
-            Ok(held.map(|held| self.guard(held)))
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let held = self.try_acquire(Claim::Writer).await?;
+                Ok(held.map(|held| self.guard(held)))
+            }),
+        )
         .await
     }
 

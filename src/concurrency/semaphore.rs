@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,13 +102,17 @@ impl Semaphore {
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
     pub async fn acquire(&self, count: u32) -> Result<Permits, Error> {
-        in_time(&self.name, self.timeout, async {
-            let entry = self.entry(count)?;
-            let granted = entry.acquire(&self.value).await?;
-            let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
-            let held = Held::new(entry, created);
-            Ok(Permits { held, count })
-        })
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let entry = self.entry(count)?;
+                let granted = entry.acquire(&self.value).await?;
+                let created = granted.map_err(|failure| refused(&self.session, &self.name, failure))?;
+                let held = Held::new(entry, created);
+                Ok(Permits { held, count })
+            }),
+        )
         .await
     }
 
@@ -125,17 +130,21 @@ impl Semaphore {
     ///
     /// As [`Semaphore::acquire`].
     pub async fn try_acquire(&self, count: u32) -> Result<Option<Permits>, Error> {
-        in_time(&self.name, self.timeout, async {
-            let entry = self.entry(count)?;
-            match entry.try_acquire(&self.value).await? {
-                Ok(created) => {
-                    let held = Held::new(entry, created);
-                    Ok(Some(Permits { held, count }))
+        in_time(
+            &self.name,
+            self.timeout,
+            pin!(async {
+                let entry = self.entry(count)?;
+                match entry.try_acquire(&self.value).await? {
+                    Ok(created) => {
+                        let held = Held::new(entry, created);
+                        Ok(Some(Permits { held, count }))
+                    }
+                    Err(Failure::Busy) => Ok(None),
+                    Err(failure) => Err(refused(&self.session, &self.name, failure)),
                 }
-                Err(Failure::Busy) => Ok(None),
-                Err(failure) => Err(refused(&self.session, &self.name, failure)),
-            }
-        })
+            }),
+        )
         .await
     }
 

@@ -174,7 +174,7 @@ impl Session {
         self.shared.lease().forget();
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::backlog::Backlog;
 use super::entries::Entries;
-use super::slot::{Slot, Slots};
+use super::slot::{Slot, Slots, Turn};
 use crate::client::{Client, Lease, chance};
 use crate::core::backoff::Backoff;
 use crate::core::lock::Place;
-use crate::error::Error;
 use crate::net::host;
 
 /// A failed transaction is tried again soon at first, and often enough that what
 /// was dropped is free well before its lease runs out.
 const RETRY_WAIT_FIRST: Duration = Duration::from_millis(20);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// So many names of a session linger at a time: each costs the server a watch, and others
+/// a recall.
+const LINGERING_MAX: usize = 64;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) struct Shared {
     backlog: Backlog,
     /// The attempts with keys of their own.
     entries: Entries,
+    /// A permit for each name that may linger.
+    lingering: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -43,6 +49,7 @@ impl Shared {
             slots: Arc::default(),
             backlog: Backlog::default(),
             entries: Entries::default(),
+            lingering: Arc::new(Semaphore::new(LINGERING_MAX)),
         }
     }
 
@@ -66,8 +73,32 @@ impl Shared {
         &self.gate_prefix
     }
 
+    pub(super) fn lingering(&self) -> &Arc<Semaphore> {
+        &self.lingering
+    }
+
     pub(super) fn holder(&self) -> Bytes {
         self.holder.clone()
+    }
+
+    /// The lock of this turn is to be given back.
+    pub(super) fn give_back(&self, turn: Turn) {
+        let free = turn.slot().handle(|lock, _| {
+            lock.handle_release();
+            lock.is_free()
+        });
+        match free {
+            true => turn.slot().word().freed(),
+            false => self.backlog.push(turn),
+        }
+    }
+
+    /// Gives the lock back where its key is there and nobody answers for it any more: to be
+    /// called by whoever may have brought that about.
+    pub(super) fn settle(&self, slot: &Arc<Slot>) {
+        if let Some(turn) = slot.word().collect(|| slot.try_turn()) {
+            self.give_back(turn);
+        }
     }
 
     /// The waits between the tries of one lock.
@@ -75,13 +106,12 @@ impl Shared {
         Backoff::new(RETRY_WAIT_FIRST, RETRY_WAIT_MAX, chance())
     }
 
-    /// The slot of this name, shared by all tasks that want it.
-    pub(super) fn slot(&self, name: &str) -> Result<Arc<Slot>, Error> {
-        let slot = self.slots.find(name, &self.lease, || {
-            let place = Place::new(name, self.lease.id(), &self.gate_prefix);
-            place.ok_or_else(|| Error::invalid(format!("{name:?} cannot be the name of a lock")))
-        })?;
+    /// The slot of this name, shared by all tasks that want it; `None` where it cannot be
+    /// the name of a lock.
+    pub(super) fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        let place = || Place::new(name, self.lease.id(), &self.gate_prefix);
+        let slot = self.slots.find(name, &self.lease, place)?;
         self.backlog.reserve(self.slots.len());
-        Ok(slot)
+        Some(slot)
     }
 }

@@ -1,7 +1,7 @@
 //! The short way to a lock: one call, and a session that belongs to this one lock.
 
 use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,13 +81,13 @@ impl<'a> IntoFuture for LockBuilder<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let locking = async {
+            let locking = pin!(async {
                 let mut mutex = self.session.await?.mutex(&self.name);
                 if let Some(value) = self.value {
                     mutex = mutex.value(value);
                 }
                 mutex.lock().await
-            };
+            });
             in_time(&self.name, self.timeout, locking).await
         })
     }

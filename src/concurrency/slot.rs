@@ -1,16 +1,19 @@
 //! The lock of one name in one session: whose turn it is among the session's tasks,
-//! and the machine that goes with the turn. It drives nothing.
+//! what is known of its key, and the machine that goes with the turn. It drives nothing.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+use super::linger::Linger;
+use super::word::{Taken, Terms, Word};
 use crate::client::{Lease, chance};
 use crate::core::lock::{Action, Lock, Place};
 use crate::core::time::Instant;
 use crate::net::clock;
+use crate::types::Revision;
 
 /// The names that a session's tasks use at the moment.
 #[derive(Debug, Default)]
@@ -21,27 +24,29 @@ pub(super) struct Slots {
 impl Slots {
     /// The slot of a name, shared by all tasks that want it; `make` finds its place
     /// where it is a new one.
-    pub(super) fn find<E>(
+    pub(super) fn find(
         self: &Arc<Slots>,
         name: &str,
         lease: &Arc<Lease>,
-        make: impl FnOnce() -> Result<Place, E>,
-    ) -> Result<Arc<Slot>, E> {
+        make: impl FnOnce() -> Option<Place>,
+    ) -> Option<Arc<Slot>> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(name).and_then(Weak::upgrade) {
-            return Ok(slot);
+            return Some(slot);
         }
         let place = make()?;
         let slot = Arc::new(Slot {
             name: name.into(),
             slots: Arc::downgrade(self),
             lease: lease.clone(),
-            turn: Arc::new(Semaphore::new(1)),
+            turn: Semaphore::new(1),
+            word: Word::new(),
+            linger: Linger::default(),
             lock: Mutex::new(Lock::new(place.clone(), lease.deadline(), chance())),
             place,
         });
         slots.insert(slot.name.clone(), Arc::downgrade(&slot));
-        Ok(slot)
+        Some(slot)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,7 +72,9 @@ pub(super) struct Slot {
     name: Arc<str>,
     slots: Weak<Slots>,
     lease: Arc<Lease>,
-    turn: Arc<Semaphore>,
+    turn: Semaphore,
+    word: Word,
+    linger: Linger,
     lock: Mutex<Lock>,
     place: Place,
 }
@@ -77,15 +84,44 @@ impl Slot {
         &self.place
     }
 
-    /// Waits for the turn. Cancel safe: dropped, it gives its place up. The
-    /// semaphore is never closed, so there is always a permit.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.turn.clone().acquire_owned().await.ok()
+    pub(super) fn word(&self) -> &Word {
+        &self.word
+    }
+
+    pub(super) fn linger(&self) -> &Linger {
+        &self.linger
+    }
+
+    /// Waits for the turn. Cancel safe: dropped, it gives its place up.
+    pub(super) async fn turn(self: &Arc<Slot>) -> Turn {
+        // The semaphore is never closed, so there is always a permit.
+        if let Ok(permit) = self.turn.acquire().await {
+            permit.forget();
+        }
+        Turn::new(self)
     }
 
     /// The turn, if nobody has it and nobody waits for it.
-    pub(super) fn try_turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.turn.clone().try_acquire_owned().ok()
+    pub(super) fn try_turn(self: &Arc<Slot>) -> Option<Turn> {
+        self.turn.try_acquire().ok()?.forget();
+        Some(Turn::new(self))
+    }
+
+    /// What the turn is worth to a task that has it; see [`Word::take`].
+    pub(super) fn take(&self, entered: bool, terms: &Terms) -> Taken {
+        self.word.take(entered, self.lease.is_valid(), terms.one_token_per_key)
+    }
+
+    /// The key was granted to who has the turn.
+    pub(super) fn granted(&self, created: Revision) {
+        self.word.granted(created.0, clock::now().0);
+    }
+
+    /// Who has the turn is done with the lock; see [`Word::end`].
+    pub(super) fn end(&self, terms: &Terms) -> bool {
+        let now = clock::now();
+        self.linger.set_idles_until(now.0.saturating_add(terms.linger));
+        self.word.end(now.0, self.lease.is_valid_at(now), terms)
     }
 
     /// Gives the machine an input, with the time and what the lease is worth.
@@ -126,5 +162,55 @@ impl Drop for Slot {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Slot").field(&self.name).finish()
+    }
+}
+
+/// The turn at a lock, which one at a time has. Dropped, it goes to the next who waits.
+#[derive(Debug)]
+pub(super) struct Turn {
+    slot: Arc<Slot>,
+    is_had: bool,
+}
+
+impl Turn {
+    fn new(slot: &Arc<Slot>) -> Turn {
+        Turn {
+            slot: slot.clone(),
+            is_had: true,
+        }
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Whether it was neither given up nor taken away.
+    pub(super) fn is_had(&self) -> bool {
+        self.is_had
+    }
+
+    /// Passes it to the next who waits.
+    pub(super) fn give_up(&mut self) {
+        if std::mem::take(&mut self.is_had) {
+            self.slot.turn.add_permits(1);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Turn {
+        Turn {
+            slot: self.slot.clone(),
+            is_had: std::mem::take(&mut self.is_had),
+        }
+    }
+
+    /// Nobody has a turn at this lock any more.
+    pub(super) fn forget(mut self) {
+        self.is_had = false;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }

@@ -59,7 +59,7 @@ mod wait;
 
 pub use self::action::{Action, Failure, Registered, Watched};
 pub use self::claim::Claim;
-pub use self::place::Place;
+pub use self::place::{ASK_SUFFIX, Place};
 
 /// How many keys an answer about the queue shows at most, the newest ones: room
 /// for what is watched and some keys of nested names, and 10 KB or so however

@@ -1,8 +1,10 @@
 //! Two futures, of which the first to finish counts.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// Which of two futures finished, with what it gave.
 #[derive(Debug)]
@@ -13,16 +15,30 @@ pub(crate) enum Either<A, B> {
 
 /// Runs both until one finishes; the left one is asked first. The other is
 /// dropped, so both have to be cancel safe.
-pub(crate) async fn race<A, B>(
-    left: impl Future<Output = A>,
-    right: impl Future<Output = B>,
-) -> Either<A, B> {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    poll_fn(|cx| {
-        if let Poll::Ready(value) = left.as_mut().poll(cx) {
+pub(crate) fn race<A: Future, B: Future>(left: A, right: B) -> Race<A, B> {
+    Race { left, right }
+}
+
+pin_project! {
+    /// A [`race`] under way. Not an `async fn`, which would have room for each of them twice.
+    #[derive(Debug)]
+    #[must_use = "nobody runs before it is awaited"]
+    pub(crate) struct Race<A, B> {
+        #[pin]
+        left: A,
+        #[pin]
+        right: B,
+    }
+}
+
+impl<A: Future, B: Future> Future for Race<A, B> {
+    type Output = Either<A::Output, B::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(value) = this.left.poll(cx) {
             return Poll::Ready(Either::Left(value));
         }
-        right.as_mut().poll(cx).map(Either::Right)
-    })
-    .await
+        this.right.poll(cx).map(Either::Right)
+    }
 }

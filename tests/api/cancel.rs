@@ -240,6 +240,46 @@ async fn drop_a_release(etcd: &Etcd, proxy: &Proxy, trouble: Trouble, polls: usi
 }
 
 #[test]
+fn a_lock_that_lingers_and_is_dropped_at_any_poll_goes_with_its_session() {
+    for trouble in [Trouble::Nothing, Trouble::Cut] {
+        alone(async move |etcd: Arc<Etcd>| {
+            let proxy = proxy(&etcd);
+            let tasks = tasks();
+            for polls in 1..=POLLS_MAX {
+                let session = session(&connect(&proxy).await, TTL).await;
+                let mutex = session.mutex(NAME).linger(TTL);
+                // The second lock finds the key, or waits for it to go.
+                let first = poll_times(Box::pin(mutex.lock()).as_mut(), polls).await;
+                let mut second = Box::pin(mutex.lock());
+                let waits = poll_times(second.as_mut(), 1).await.is_none();
+                let done = first.map(|granted| drop(granted.expect("a grant"))).is_some();
+                if trouble == Trouble::Cut {
+                    proxy.cut(Ending::Close);
+                }
+                if waits && polls % 2 == 0 {
+                    drop(patiently("the second lock", second.as_mut()).await.expect("a grant"));
+                }
+                drop(second);
+                // Whoever wants it elsewhere gets it, lingering or not.
+                let rival = self::session(&connect(&proxy).await, TTL).await;
+                drop(patiently("the recall", rival.mutex(NAME).lock()).await.expect("a grant"));
+                rival.close().await.expect("a revocation");
+                drop(mutex);
+                session.close().await.expect("a revocation");
+                etcd.until_keys(PREFIX, 0).await;
+                etcd.until_watches(0).await;
+                etcd.until_leases(0).await;
+                until_tasks(tasks).await;
+                if done {
+                    return;
+                }
+            }
+            panic!("{trouble:?} is not done after {POLLS_MAX} polls");
+        });
+    }
+}
+
+#[test]
 fn a_session_dropped_at_any_poll_of_its_opening_leaves_a_lease_that_runs_out() {
     alone(async |etcd: Arc<Etcd>| {
         let proxy = proxy(&etcd);

@@ -10,7 +10,7 @@ use crate::support::{now, patiently};
 pub(crate) fn token(guard: &Guard) -> Token {
     Token {
         created: guard.token().create_revision().0,
-        sequence: 0,
+        sequence: guard.token().sequence(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod failover;
 mod handoff;
 mod keepalive;
+mod local;
 mod unary;
 mod watch_start;
 mod watch_throughput;
@@ -28,6 +29,8 @@ pub(crate) enum Suite {
     Unary(unary::Arguments),
     /// Many leases on one client, kept alive: how many are lost, and at what cost.
     Keepalive(keepalive::Arguments),
+    /// Locks that need no request: passed on within a session, and locked again while they linger.
+    Local(local::Arguments),
 }
 
 impl Suite {
@@ -39,6 +42,7 @@ impl Suite {
             Suite::WatchThroughput(_) => "watch-throughput",
             Suite::Failover(_) => "failover",
             Suite::Keepalive(_) => "keepalive",
+            Suite::Local(_) => "local",
         }
     }
 
@@ -51,6 +55,7 @@ impl Suite {
             Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
             Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
+            Suite::Local(arguments) => local::run(arguments, setting, report),
         }
     }
 }

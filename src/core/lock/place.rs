@@ -37,6 +37,9 @@ const GATE_SUFFIX: &str = "#gate";
 /// his gate, and refuses a register of whoever has it in common with him.
 const GATES: u64 = 16;
 
+/// Behind the name, in the keys by which its holder is asked to let go.
+pub const ASK_SUFFIX: &str = "#ask";
+
 impl Place {
     /// The gate lies beside the name, behind `gate_prefix`. `None` where the name is
     /// empty, or would put one lock's gate into the queue of another.
@@ -146,6 +149,13 @@ impl Place {
         }
     }
 
+    /// Whether this key below the prefix is somebody else's entry in the queue.
+    #[must_use]
+    pub fn is_entry_of_another(&self, key: &[u8]) -> bool {
+        let entry = key.strip_prefix(&*self.prefix);
+        entry.is_some_and(|entry| !entry.contains(&b'/')) && key != self.key
+    }
+
     /// The entries of the others that are older than `created` and can be in the way. Names nest: a
     /// key with a further `/` belongs to the queue of another lock.
     pub(super) fn older<'a>(
@@ -188,6 +198,6 @@ impl Place {
 }
 
 fn prefix(name: &str) -> Option<Bytes> {
-    let fits = !name.is_empty() && !name.ends_with(GATE_SUFFIX);
+    let fits = !name.is_empty() && !name.ends_with(GATE_SUFFIX) && !name.ends_with(ASK_SUFFIX);
     fits.then(|| format!("{name}/").into())
 }
