@@ -551,7 +551,7 @@ mod tests {
         let shared = {
             let _entered = handle.enter();
             Shared::new(
-                Arc::new(Socket),
+                Arc::new(Socket::default()),
                 Config::default(),
                 Tokens::Nobody,
                 Runtime::Callers,
