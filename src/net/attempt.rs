@@ -186,13 +186,7 @@ impl Plan {
                 let message = "no answer before the deadline";
                 Error::new(Code::DeadlineExceeded, Origin::Library, sent.give_up(), message)
             }
-            _ if self.token.waiter.is_some() => {
-                let error = Error::unsent_in_time("no token before the deadline");
-                match self.channel.tokens().last_failure() {
-                    Some(failure) => error.with_source(failure),
-                    None => error,
-                }
-            }
+            _ if self.token.waiter.is_some() => self.channel.no_token_in_time(),
             State::Waiting(_) => self.channel.unreachable_in_time(),
             _ => Error::unsent_in_time("no time for another attempt before the deadline"),
         };

@@ -252,6 +252,10 @@ impl State {
         self.links.values().any(|link| link.route.is_some())
     }
 
+    pub(super) fn is_connected(&self, id: EndpointId) -> bool {
+        self.links.values().any(|link| link.endpoint_id == id && link.route.is_some())
+    }
+
     /// Whether a list of members is that of the cluster which the last ones were of.
     pub(super) fn meet(&mut self, cluster_id: u64) -> bool {
         if self.cluster_id == 0 {

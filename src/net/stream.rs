@@ -84,7 +84,13 @@ impl Channel {
         let opened = std::future::poll_fn(|cx| self.poll_duplex(method, avoid, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
-            Either::Right(()) => Err(named(self.unreachable_in_time(), method, None)),
+            Either::Right(()) => {
+                let error = match &waiters.1 {
+                    Some(_) => self.no_token_in_time(),
+                    None => self.unreachable_in_time(),
+                };
+                Err(named(error, method, None))
+            }
         }
     }
 

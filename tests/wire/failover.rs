@@ -242,8 +242,14 @@ async fn a_call_that_the_servers_limit_of_streams_holds_back_was_not_sent() {
         client.put("first", "").timeout(timeout).into_future(),
         client.put("second", "").timeout(timeout).into_future(),
     );
-    let fates = [first, second].map(|put| put.unwrap_err().delivery());
+    let errors = [first, second].map(Result::unwrap_err);
+    let fates = errors.each_ref().map(Error::delivery);
     assert_eq!(fates, [Delivery::Unknown, Delivery::NotSent]);
+    let text = errors[1].to_string();
+    assert!(
+        text.contains("no free stream before the deadline: http://a: connected"),
+        "{text}"
+    );
     assert_eq!(fleet.asked().len(), 1);
 }
 
