@@ -217,6 +217,12 @@ impl<Resp: wire::Response> Receiver<Resp> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
+    /// Whether the member owes an answer. A stream may be quiet for long; with this its
+    /// silence is noticed as a call's is.
+    pub(crate) fn set_asked(&mut self, is_asked: bool) {
+        self.response.set_asked(is_asked);
+    }
+
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Resp>, Error>> {
         let message = ready!(self.response.poll_message(cx));
         let message =
