@@ -102,7 +102,7 @@ impl Client {
     where
         E: AsRef<str>,
     {
-        Client::connect_over(Socket, endpoints, config).await
+        Client::connect_over(Socket::default(), endpoints, config).await
     }
 
     /// Connects over byte streams that the caller opens: a tunnel, a simulation,

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::auth::is_token_refusal;
 use super::backoff::Backoff;
 use crate::error::{Code, Delivery, EtcdError, Origin};
 
@@ -64,6 +65,16 @@ impl Failure {
             ),
             None => self.delivery == Delivery::NotSent && self.origin == Origin::Transport,
         }
+    }
+
+    /// Whether the member has judged the request, and every other one would judge alike:
+    /// not where one that lags knows less.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        let may_lag = |etcd| is_token_refusal(etcd) || etcd == EtcdError::FutureRevision;
+        self.origin == Origin::Server
+            && self.delivery == Delivery::Answered
+            && !(self.is_unprocessed() || self.is_passing() || self.etcd.is_some_and(may_lag))
     }
 
     /// Whether another attempt may do better, where a second one does no harm.

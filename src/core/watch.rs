@@ -40,8 +40,8 @@
 //! answer has told the id.
 //!
 //! It waits before the next stream, and before a refused watch is asked for again. How
-//! long an answer may take is the reader's to decide, and a silent connection is its
-//! pings' to find.
+//! long an answer may take is the reader's to decide; while one is due, the silence of
+//! its connection is noticed as a call's is, and else by its pings.
 
 mod action;
 #[cfg(test)]
@@ -190,12 +190,8 @@ impl<R: Clone> Watches<R> {
         self.actions
             .retain(|action| !matches!(action, Action::Deliver { key: of, .. } if *of == key));
         if !watch.create.catch_up {
-            self.end(
-                key,
-                WatchEnd::Lagged {
-                    resume_revision: before,
-                },
-            );
+            let resume_revision = before;
+            self.end(key, WatchEnd::Lagged { resume_revision });
             return;
         }
         watch.fall_behind(before, full);
@@ -304,6 +300,11 @@ impl<R: Clone> Watches<R> {
         Some(WatchRequest {
             request_union: Some(union),
         })
+    }
+
+    /// Whether the server owes the answer to a create. It gives one at once.
+    pub fn awaits_answer(&self) -> bool {
+        !self.unanswered.is_empty()
     }
 
     /// Whether a watch waits for a stream, and has waited long enough.

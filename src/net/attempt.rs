@@ -186,13 +186,7 @@ impl Plan {
                 let message = "no answer before the deadline";
                 Error::new(Code::DeadlineExceeded, Origin::Library, sent.give_up(), message)
             }
-            _ if self.token.waiter.is_some() => {
-                let error = Error::unsent_in_time("no token before the deadline");
-                match self.channel.tokens().last_failure() {
-                    Some(failure) => error.with_source(failure),
-                    None => error,
-                }
-            }
+            _ if self.token.waiter.is_some() => self.channel.no_token_in_time(),
             State::Waiting(_) => self.channel.unreachable_in_time(),
             _ => Error::unsent_in_time("no time for another attempt before the deadline"),
         };
@@ -320,27 +314,27 @@ impl Plan {
 }
 
 impl Sent {
-    /// The first good answer, or the last failure.
+    /// The first good answer or verdict, or the last failure.
     fn poll_either(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
         let answer = self.poll_answer(cx);
         let Some(detour) = &mut self.detour else {
             return answer;
         };
         match answer {
-            Poll::Ready(Ok(_)) => answer,
-            Poll::Ready(Err(_)) => {
+            Poll::Ready(answer) if is_settled(&answer) => Poll::Ready(answer),
+            Poll::Ready(_) => {
                 if let Some(detour) = self.detour.take() {
                     *self = *detour;
                 }
                 self.poll_answer(cx)
             }
             Poll::Pending => match ready!(detour.poll_answer(cx)) {
-                Ok(answer) => {
-                    // Whoever answered is who an error in the answer is of.
+                answer if is_settled(&answer) => {
+                    // Whoever answered is who an error, also one in the answer, is of.
                     self.route = detour.route.clone();
-                    Poll::Ready(Ok(answer))
+                    Poll::Ready(answer)
                 }
-                Err(_) => {
+                _ => {
                     self.doubt_at = detour.doubt_at.map(|at| at.max(clock::now() + DETOUR_WAIT));
                     self.detour = None;
                     Poll::Pending
@@ -378,6 +372,11 @@ impl Sent {
             false => Delivery::Unknown,
         }
     }
+}
+
+/// Whether nothing that the other member may say counts any more.
+fn is_settled(answer: &Result<Bytes, Error>) -> bool {
+    answer.as_ref().err().is_none_or(|error| Failure::of(error).is_verdict())
 }
 
 /// An earlier attempt may have been applied, whatever this one came to.

@@ -34,6 +34,15 @@ impl Channel {
             pass => pass,
         }
     }
+
+    /// The time of a call, or of a stream to be opened, is over and there is no token.
+    pub(super) fn no_token_in_time(&self) -> Error {
+        let error = Error::unsent_in_time("no token before the deadline");
+        match self.tokens().last_failure() {
+            Some(failure) => error.with_source(failure),
+            None => error,
+        }
+    }
 }
 
 /// The task that asks, as long as somebody waits and the channel is there.

@@ -18,7 +18,7 @@ use super::race::{Either, race};
 use super::route::Route;
 use super::runtime::Runtime;
 use super::tokens::Tokens;
-use super::why;
+use super::why::{self, Standing};
 use crate::config::Config;
 use crate::core::pool::Want;
 use crate::error::{Error, Origin};
@@ -288,11 +288,8 @@ impl Channel {
             let message = "the runtime that the client was made on is gone";
             return Error::unsent(Origin::Library, message);
         }
-        let causes = state.listed.iter().map(|listed| (listed.endpoint.name(), listed.error.as_deref()));
-        let error = Error::unsent(
-            Origin::Transport,
-            why::message("no endpoint is connected", causes),
-        );
+        let message = state.why("no endpoint is connected");
+        let error = Error::unsent(Origin::Transport, message);
         let cause = state.listed.iter().find_map(|listed| Some((listed, listed.error.clone()?)));
         match cause {
             Some((listed, cause)) => {
@@ -305,6 +302,12 @@ impl Channel {
     /// The time of a call, or of a stream to be opened, is over and no connection was to
     /// be had.
     pub(super) fn unreachable_in_time(&self) -> Error {
+        {
+            let state = self.shared.lock();
+            if state.is_up() && !state.is_gone {
+                return Error::unsent_in_time(state.why("no free stream before the deadline"));
+            }
+        }
         let cause = self.unreachable();
         let message = format!("no connection before the deadline: {}", cause.message());
         Error::unsent_in_time(message).with_source(cause)
@@ -365,6 +368,19 @@ impl State {
                 error: None,
             });
         }
+    }
+
+    /// `what`, and how each endpoint stands.
+    fn why(&self, what: &str) -> String {
+        let endpoints = self.listed.iter().map(|listed| {
+            let standing = match &listed.error {
+                _ if self.is_connected(listed.id) => Standing::Connected,
+                Some(error) => Standing::Lost(error),
+                None => Standing::Dialled,
+            };
+            (listed.endpoint.name(), standing)
+        });
+        why::message(what, endpoints)
     }
 
     fn retain(&mut self, keep: impl Fn(&Listed) -> bool) {

@@ -29,7 +29,7 @@ use super::race::{Either, race};
 use crate::config::Config;
 use crate::core::ping::{Action, Patience, Ping};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::{Error, Origin};
 use crate::wire::Body;
 
 /// Bounds what HPACK and CONTINUATION floods can cost; etcd's trailers are tiny.
@@ -201,13 +201,10 @@ fn patience(config: &Config) -> Patience {
     }
 }
 
+/// The end of the connection, as a cause for those who have none. Of the fate of what
+/// was open on it each stream tells.
 fn lost(end: Result<(), h2::Error>, hearing: &Hearing) -> Error {
-    let error = Error::new(
-        Code::Unavailable,
-        Origin::Transport,
-        Delivery::Unknown,
-        "connection lost",
-    );
+    let error = Error::unsent(Origin::Transport, "connection lost");
     match end {
         Ok(()) => error,
         Err(end) => error.with_source(hearing.cause(end)),
@@ -291,9 +288,7 @@ impl<R: Report> Live<'_, R> {
                 Action::Mute => self.report.mute(true),
                 Action::Heard => self.report.mute(false),
                 Action::Dead => {
-                    let message = "the peer answered no ping";
-                    let (code, origin) = (Code::Unavailable, Origin::Transport);
-                    return Some(Error::new(code, origin, Delivery::Unknown, message));
+                    return Some(Error::unsent(Origin::Transport, "the peer answered no ping"));
                 }
             }
         }

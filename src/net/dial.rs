@@ -5,13 +5,14 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::addresses::Hosts;
 use super::endpoint::Endpoint;
 use super::race::{Either, race};
 
@@ -43,8 +44,10 @@ where
 
 /// Dials what the endpoint says: TCP, where small frames are sent at once, or a
 /// unix socket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Socket;
+#[derive(Debug, Default)]
+pub(crate) struct Socket {
+    hosts: Arc<Hosts>,
+}
 
 /// How long one address of a host has to itself before the next is tried beside
 /// it (RFC 8305, section 5).
@@ -61,11 +64,18 @@ impl Dial for Socket {
             });
         }
         let (host, port) = (endpoint.host().to_owned(), endpoint.port());
+        let (hosts, name) = (self.hosts.clone(), endpoint.shared_name());
         Box::pin(async move {
             let addresses = tokio::net::lookup_host((host, port)).await?;
-            let stream = first_of(in_turn(addresses.collect())).await?;
+            let mut addresses = in_turn(addresses.collect());
+            hosts.sort(&name, &mut addresses);
+            let has_several = addresses.len() > 1;
+            let stream = first_of(addresses).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Io>)
+            Ok(match has_several {
+                true => Box::new(hosts.connected(name, stream)?) as Box<dyn Io>,
+                false => Box::new(stream),
+            })
         })
     }
 }

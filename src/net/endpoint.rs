@@ -2,6 +2,7 @@
 //! and the URI of a call made from the parts for nothing.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,10 +25,11 @@ const AUTHORITY_OF_SOCKETS: &str = "localhost";
 /// | `unixs:///path`, `unixs:path` | TLS over a unix socket |
 ///
 /// The port may be left out: it is 2379 then. An IPv6 address stands in brackets. A
-/// host name may stand for several addresses: they are tried in turn. As with etcd's
+/// host name may stand for several addresses: they are tried in turn, first the one that
+/// answered last, and behind the others the one that did not. As with etcd's
 /// own client, `unix://name` is the socket `name` in the working directory, also
 /// where the name looks like a host and a port.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Endpoint {
     name: Arc<str>,
     scheme: Scheme,
@@ -170,6 +172,18 @@ impl Endpoint {
     }
 }
 
+/// However it is written: in capitals or not, with the default port or without.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Endpoint) -> bool {
+        let address = |endpoint: &Endpoint| endpoint.host().parse::<IpAddr>().ok();
+        let is_same_host = self.host().eq_ignore_ascii_case(other.host())
+            || address(self).is_some_and(|own| address(other) == Some(own));
+        is_same_host && (self.scheme, self.port(), self.path()) == (other.scheme, other.port(), other.path())
+    }
+}
+
+impl Eq for Endpoint {}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -246,6 +260,26 @@ mod tests {
             let endpoint = Endpoint::parse(text).unwrap();
             assert_eq!((endpoint.name(), endpoint.path()), (name, Some(Path::new(path))));
             assert_eq!((endpoint.scheme(), endpoint.host()), (Scheme::Unix, "localhost"));
+        }
+    }
+
+    #[test]
+    fn one_address_in_two_spellings_is_one_endpoint() {
+        let parse = |text| Endpoint::parse(text).unwrap();
+        for (one, other) in [
+            ("a", "http://A:2379/"),
+            ("[::1]:7", "http://[0:0::1]:7"),
+            ("unix:/run/etcd.sock", "unix:///run/etcd.sock"),
+        ] {
+            assert_eq!(parse(one), parse(other));
+        }
+        for (one, other) in [
+            ("a", "a:1"),
+            ("a", "b"),
+            ("unix:a", "unix:A"),
+            ("unix:a", "localhost"),
+        ] {
+            assert_ne!(parse(one), parse(other));
         }
     }
 

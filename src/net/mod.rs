@@ -1,6 +1,7 @@
 //! The IO: connections, calls and streams on them, and the tasks that drive the
 //! machines of `core`. Only here is anything dialled, spawned or slept.
 
+mod addresses;
 mod attempt;
 mod auth;
 pub(crate) mod call;

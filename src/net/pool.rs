@@ -252,6 +252,10 @@ impl State {
         self.links.values().any(|link| link.route.is_some())
     }
 
+    pub(super) fn is_connected(&self, id: EndpointId) -> bool {
+        self.links.values().any(|link| link.endpoint_id == id && link.route.is_some())
+    }
+
     /// Whether a list of members is that of the cluster which the last ones were of.
     pub(super) fn meet(&mut self, cluster_id: u64) -> bool {
         if self.cluster_id == 0 {
@@ -340,6 +344,8 @@ pub(crate) struct Seat {
     id: ConnectionId,
     pub(super) pulse: Arc<Pulse>,
     kind: Kind,
+    /// An answer is due on a stream that may be quiet otherwise.
+    is_asked: bool,
     outcome: Outcome,
 }
 
@@ -362,6 +368,7 @@ impl Seat {
             id: route.id,
             pulse: route.pulse.clone(),
             kind,
+            is_asked: false,
             outcome: Outcome::Nothing,
         }
     }
@@ -369,6 +376,17 @@ impl Seat {
     /// Gives it back, and tells of the member.
     pub(super) fn leave(mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+
+    /// Whether an answer is due on a stream: then it is no more to be quiet than a call.
+    pub(super) fn set_asked(&mut self, is_asked: bool) {
+        if std::mem::replace(&mut self.is_asked, is_asked) == is_asked {
+            return;
+        }
+        match is_asked {
+            true => self.pulse.begin(clock::now(), Kind::Call),
+            false => self.pulse.end(Kind::Call),
+        }
     }
 
     /// Nothing was heard on the whole connection since then, and that is too long.
@@ -381,6 +399,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.set_asked(false);
         self.pulse.end(self.kind);
         let now = clock::now();
         let mut state = self.shared.lock();
@@ -551,7 +570,7 @@ mod tests {
         let shared = {
             let _entered = handle.enter();
             Shared::new(
-                Arc::new(Socket),
+                Arc::new(Socket::default()),
                 Config::default(),
                 Tokens::Nobody,
                 Runtime::Callers,

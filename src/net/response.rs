@@ -53,6 +53,13 @@ impl Response {
         }
     }
 
+    /// Whether the member owes a message, so that its silence counts.
+    pub(crate) fn set_asked(&mut self, is_asked: bool) {
+        if let Some(seat) = &mut self.seat {
+            seat.set_asked(is_asked);
+        }
+    }
+
     /// The next message; `None` once the server has ended the stream with success.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         let message = ready!(self.poll_next(cx));

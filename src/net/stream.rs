@@ -84,7 +84,13 @@ impl Channel {
         let opened = std::future::poll_fn(|cx| self.poll_duplex(method, avoid, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
-            Either::Right(()) => Err(named(self.unreachable_in_time(), method, None)),
+            Either::Right(()) => {
+                let error = match &waiters.1 {
+                    Some(_) => self.no_token_in_time(),
+                    None => self.unreachable_in_time(),
+                };
+                Err(named(error, method, None))
+            }
         }
     }
 
@@ -209,6 +215,12 @@ impl<Resp: wire::Response> Receiver<Resp> {
     /// Dropped before it completes, it has taken no message.
     pub(crate) async fn recv(&mut self) -> Result<Option<Resp>, Error> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Whether the member owes an answer. A stream may be quiet for long; with this its
+    /// silence is noticed as a call's is.
+    pub(crate) fn set_asked(&mut self, is_asked: bool) {
+        self.response.set_asked(is_asked);
     }
 
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Resp>, Error>> {

@@ -376,7 +376,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
         fs::write(&ca, certificate.pem()).unwrap();
-        let secured = Secured::new(crate::net::dial::Socket, Tls::new().ca_file(&ca));
+        let secured = Secured::new(crate::net::dial::Socket::default(), Tls::new().ca_file(&ca));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(1)

@@ -264,6 +264,7 @@ impl WatchDriver {
             if request.is_none() {
                 request = self.watches.poll_request();
             }
+            receiver.set_asked(self.watches.awaits_answer());
             let due = self.watches.poll_timeout().unwrap_or(NEVER);
             if timer.deadline() != due {
                 timer.as_mut().reset(due);

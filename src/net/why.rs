@@ -12,20 +12,30 @@ const ENDPOINTS_MAX: usize = 8;
 /// Of what is said of one of them; a cause may quote a peer.
 const CAUSE_BYTES_MAX: usize = 200;
 
+/// How an endpoint stands.
+#[derive(Clone, Copy)]
+pub(super) enum Standing<'a> {
+    Connected,
+    /// It is dialled for the first time.
+    Dialled,
+    Lost(&'a Error),
+}
+
 /// `what`, and of each endpoint why it is not connected.
 pub(super) fn message<'a>(
     what: &str,
-    endpoints: impl ExactSizeIterator<Item = (&'a str, Option<&'a Error>)>,
+    endpoints: impl ExactSizeIterator<Item = (&'a str, Standing<'a>)>,
 ) -> String {
     let mut text = what.to_owned();
     let rest = endpoints.len().saturating_sub(ENDPOINTS_MAX);
-    for (index, (name, error)) in endpoints.take(ENDPOINTS_MAX).enumerate() {
+    for (index, (name, standing)) in endpoints.take(ENDPOINTS_MAX).enumerate() {
         let mark = if index == 0 { ':' } else { ';' };
         let mut cause = Short::default();
         // It takes everything, and keeps what it has room for.
-        let _ = match error {
-            Some(error) => say(&mut cause, error),
-            None => cause.write_str("no answer yet"),
+        let _ = match standing {
+            Standing::Connected => cause.write_str("connected"),
+            Standing::Dialled => cause.write_str("no answer yet"),
+            Standing::Lost(error) => say(&mut cause, error),
         };
         let _ = write!(text, "{mark} {name}: {}", cause.text);
     }
@@ -82,17 +92,21 @@ mod tests {
     fn each_endpoint_is_named_with_its_last_cause() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let error = Error::unsent(Origin::Transport, "cannot connect").with_source(refused);
-        let endpoints = [("http://a:1", Some(&error)), ("http://b:1", None)];
+        let endpoints = [
+            ("http://a:1", Standing::Lost(&error)),
+            ("http://b:1", Standing::Dialled),
+            ("http://c:1", Standing::Connected),
+        ];
         assert_eq!(
             message("no endpoint is connected", endpoints.into_iter()),
-            "no endpoint is connected: http://a:1: cannot connect: connection refused; http://b:1: no answer yet"
+            "no endpoint is connected: http://a:1: cannot connect: connection refused; http://b:1: no answer yet; http://c:1: connected"
         );
     }
 
     #[test]
     fn however_much_there_is_to_say_it_stays_short() {
         let error = Error::unsent(Origin::Transport, "\u{e9}".repeat(10_000));
-        let endpoints = vec![("http://a:1", Some(&error)); 1000];
+        let endpoints = vec![("http://a:1", Standing::Lost(&error)); 1000];
         let text = message("no endpoint is connected", endpoints.into_iter());
         assert!(
             text.len() < ENDPOINTS_MAX * (CAUSE_BYTES_MAX + 30) + 60,

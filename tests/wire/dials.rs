@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tenure::{Client, Code, Config, Delivery, Dialing, Endpoint};
+use tenure::{Client, Code, Config, Delivery, Dialing, Endpoint, Io};
+use tokio::io::AsyncReadExt;
 use tokio::runtime::Builder;
 
 /// A bound for what has to happen at last; nothing is measured with it.
@@ -48,6 +49,22 @@ fn a_dial_that_panics_is_a_dial_that_failed() {
         Client::connect_over(dial, ["http://pipe"], Config::default()).await.map(drop)
     };
     ends(Builder::new_current_thread().enable_all(), connect).expect_err("there is no connection");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_before_it_is_up_leaves_nothing_in_doubt() {
+    let dial = |_: &Endpoint| -> Dialing {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move { theirs.read_exact(&mut [0; 24]).await });
+        Box::pin(async { Ok(Box::new(ours) as Box<dyn Io>) })
+    };
+    let error = Client::connect_over(dial, ["a"], Config::default()).await.unwrap_err();
+    let mut link: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = link {
+        let text = error.to_string();
+        assert!(!text.contains("may have been applied"), "{text}");
+        link = error.source();
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use h2::Reason;
-use tenure::{Client, Config, Delivery, Error};
+use tenure::{Client, Config, Delivery, Error, EtcdError};
 
 use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::patiently;
@@ -242,8 +242,14 @@ async fn a_call_that_the_servers_limit_of_streams_holds_back_was_not_sent() {
         client.put("first", "").timeout(timeout).into_future(),
         client.put("second", "").timeout(timeout).into_future(),
     );
-    let fates = [first, second].map(|put| put.unwrap_err().delivery());
+    let errors = [first, second].map(Result::unwrap_err);
+    let fates = errors.each_ref().map(Error::delivery);
     assert_eq!(fates, [Delivery::Unknown, Delivery::NotSent]);
+    let text = errors[1].to_string();
+    assert!(
+        text.contains("no free stream before the deadline: http://a: connected"),
+        "{text}"
+    );
     assert_eq!(fleet.asked().len(), 1);
 }
 
@@ -333,4 +339,53 @@ async fn without_a_connection_the_error_says_of_each_endpoint_why() {
     assert!(text.contains("http://c: no answer yet"), "{text}");
     let mut sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
     assert!(sources.any(|source| source.is::<std::io::Error>()), "{error:?}");
+}
+
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+#[tokio::test]
+async fn a_read_at_a_silent_member_ends_with_the_refusal_of_the_other() {
+    let fleet = Fleet::scripted(
+        &[("a", Fate::Lives), ("b", Fate::Lives)],
+        None,
+        |asked| match asked.host.as_str() {
+            "a" => Reply::Never,
+            _ => Reply::Status("11", COMPACTED),
+        },
+    );
+    let config = Config::new()
+        .silence(SILENCE)
+        .ping_timeout(Duration::from_secs(3600))
+        .call_timeout(Duration::from_secs(3600));
+    let client = fleet.client(&["a", "b"], config).await;
+    patiently("a read that was asked twice", async {
+        while fleet.asked_of("a") == 0 {
+            let error = client.get("key").await.unwrap_err();
+            assert_eq!(error.etcd(), Some(EtcdError::Compacted), "{error}");
+            assert_eq!(error.endpoint(), Some("http://b"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_at_once_although_another_member_was_asked_too() {
+    let fleet = Fleet::scripted(
+        &[("a", Fate::Lives), ("b", Fate::Lives)],
+        None,
+        |asked| match asked.host.as_str() {
+            "a" => Reply::StatusAfter(Duration::from_millis(200), "11", COMPACTED),
+            _ => Reply::Never,
+        },
+    );
+    let config = Config::new()
+        .hedge_after(Duration::from_millis(20))
+        .silence(Duration::from_secs(3600))
+        .call_timeout(Duration::from_secs(3600));
+    let client = fleet.client(&["a", "b"], config).await;
+    for _ in 0..4 {
+        let error = patiently("the refusal", client.get("key").into_future()).await.unwrap_err();
+        assert_eq!(error.etcd(), Some(EtcdError::Compacted), "{error}");
+        assert_eq!(error.endpoint(), Some("http://a"));
+    }
 }

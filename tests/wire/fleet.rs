@@ -39,6 +39,7 @@ pub(crate) enum Reply {
     Never,
     Reset(Reason),
     Status(&'static str, &'static str),
+    StatusAfter(Duration, &'static str, &'static str),
 }
 
 /// Which member was asked for what.
@@ -204,13 +205,10 @@ impl Fleet {
             Reply::After(wait) => tokio::time::sleep(wait).await,
             Reply::Never => return std::future::pending().await,
             Reply::Reset(reason) => return respond.send_reset(reason),
-            Reply::Status(code, message) => {
-                let head = Response::builder()
-                    .header("content-type", "application/grpc")
-                    .header("grpc-status", code)
-                    .header("grpc-message", message);
-                let _ = respond.send_response(head.body(()).unwrap(), true);
-                return;
+            Reply::Status(code, message) => return refuse(&mut respond, code, message),
+            Reply::StatusAfter(wait, code, message) => {
+                tokio::time::sleep(wait).await;
+                return refuse(&mut respond, code, message);
             }
         }
         let members = || MemberListResponse {
@@ -227,6 +225,14 @@ impl Fleet {
             _ => std::future::pending().await,
         }
     }
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, code: &str, message: &str) {
+    let head = Response::builder()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", code)
+        .header("grpc-message", message);
+    let _ = respond.send_response(head.body(()).unwrap(), true);
 }
 
 /// Answers, unless nobody waits for it any more.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tenure::pb::etcdserverpb::PutResponse;
 use tenure::{Config, Delivery};
 
+use crate::fleet::{Fate, Fleet};
 use crate::peer::{frame, patiently, pipe};
 use crate::raw::{HEADERS, PING, Raw};
 
@@ -67,5 +68,25 @@ async fn a_stream_is_pinged_at_the_interval() {
     raw.next(HEADERS).await;
     let ping = raw.next(PING).await;
     assert_eq!(Bytes::from(ping.payload).len(), 8);
+    watch.abort();
+}
+
+#[tokio::test]
+async fn a_watch_that_waits_for_its_creation_finds_out_a_frozen_member_before_any_ping_is_due() {
+    let fleet = Fleet::new(&[("a", Fate::Lives)]);
+    let config = Config::new()
+        .silence(SILENCE)
+        .ping_timeout(SILENCE * 2)
+        .ping_interval(Duration::from_secs(3600));
+    let client = fleet.client(&["a"], config).await;
+    fleet.turn("a", Fate::Frozen);
+    let watch = client.watch("key").timeout(Duration::from_secs(3600)).into_future();
+    let watch = tokio::spawn(watch);
+    patiently("another dial", async {
+        while fleet.dials_of("a") < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     watch.abort();
 }
