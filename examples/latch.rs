@@ -19,9 +19,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::connect(endpoints.split(',')).await?;
     let imported = client.latch("import/shards", 3);
 
+    let mut workers = tokio::task::JoinSet::new();
     for shard in SHARDS {
         let imported = imported.clone();
-        tokio::spawn(async move {
+        workers.spawn(async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
             // Counted once, though it is said twice: a worker that is started again may repeat it.
             imported.count_down_as(shard).await?;
@@ -34,6 +35,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("waiting for {} shards", imported.remaining().await?);
     imported.wait().await?;
     println!("all are imported");
+    // Nobody uses it any more.
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
     imported.delete().await?;
     Ok(())
 }
