@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::coop::consume_budget;
 
 use super::attempt::Attempt;
 use super::guard::Guard;
@@ -182,6 +183,9 @@ impl Mutex {
     /// Dropped at any point, it leaves no key behind: what may be on the server is
     /// taken back in the background. Its place in the queue is lost.
     pub async fn lock(&self) -> Result<Guard, Error> {
+        // Who locks again and again what lingers never waits, and would keep the renewal of the
+        // lease from its thread.
+        consume_budget().await;
         let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
             return Ok(Guard::new(seat, token));

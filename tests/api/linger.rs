@@ -56,6 +56,24 @@ fn a_lock_that_lingers_is_locked_again_without_a_request() {
 }
 
 #[test]
+fn who_locks_again_and_again_lets_other_tasks_have_the_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = session().await;
+        let mutex = lingering(&session, "linger/busy");
+        drop(relocked(&mutex).await);
+        let other = tokio::spawn(async {});
+        let mut locks = 0;
+        while !other.is_finished() {
+            locks += 1;
+            assert!(locks < 10_000, "the other never runs");
+            drop(mutex.lock().await.unwrap());
+        }
+        session.close().await.unwrap();
+    });
+}
+
+#[test]
 fn whoever_waits_elsewhere_calls_it_back() {
     run(async {
         let (one, two) = (session().await, session().await);

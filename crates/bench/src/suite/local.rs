@@ -18,6 +18,8 @@ use crate::tally::Round;
 
 /// The bounds of a hand-off and of lingering are not what is measured.
 const LONG: Duration = Duration::from_secs(3600);
+/// Longer than all rounds.
+const LEASE: Duration = Duration::from_secs(3600);
 /// When a recall watch that does not come is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,7 +67,8 @@ impl Local {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let session = runtime.block_on(async {
             let client = Client::connect([endpoint]).await?;
-            client.session().await
+            // The runtime stands still while it is somebody else's turn.
+            client.session().ttl(LEASE).await
         })?;
         Ok(Local {
             tasks,
