@@ -44,7 +44,7 @@ main() {
     step "tests of simulated time" tests -p tenure --features unstable --lib simulation
     step "rules put out of force are noticed" tests -p tenure --features rules-off --test rules
     step "raw calls, on the embedded server" raw_call
-    step "examples build" cargo build --locked -p tenure --examples
+    step "examples, on the embedded server" examples
     step "quick start, on the embedded server" quick_start
     step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
     step "fuzz targets compile" check_fuzz
@@ -104,6 +104,19 @@ embedded() {
 
 tests() {
     cargo test --locked "$@" 2>&1 | tee -a "$scratch/tests"
+}
+
+# But for the quick start, and those that need a feature.
+examples() {
+    local file name
+    unset ETCD_ENDPOINTS
+    cargo build --locked -p tenure --examples
+    for file in examples/*.rs; do
+        name=$(basename "$file" .rs)
+        case $name in quickstart | raw_call) continue ;; esac
+        echo "-- $name"
+        timeout 300 cargo run --locked -q -p tenure --example "$name" || return
+    done
 }
 
 quick_start() {

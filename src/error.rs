@@ -347,7 +347,8 @@ impl fmt::Display for Error {
             }
             write!(f, ": ")?;
         }
-        write!(f, "{} ({}", inner.message, inner.code)?;
+        one_line(f, &inner.message)?;
+        write!(f, " ({}", inner.code)?;
         match inner.delivery {
             Delivery::NotSent => write!(f, ", not sent")?,
             Delivery::Unknown if !inner.is_repeatable => write!(f, ", may have been applied")?,
@@ -358,6 +359,17 @@ impl fmt::Display for Error {
         }
         write!(f, ")")
     }
+}
+
+/// What a server says must not pass for another line of a log.
+fn one_line(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
+    for part in message.split_inclusive(char::is_control) {
+        match part.char_indices().next_back() {
+            Some((at, last)) if last.is_control() => write!(f, "{}{}", &part[..at], last.escape_default())?,
+            _ => f.write_str(part)?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Error {
@@ -401,6 +413,16 @@ mod tests {
         }
         assert_eq!(Code::from_number(17), Code::Unknown);
         assert_eq!(Code::from_number(u32::MAX), Code::Unknown);
+    }
+
+    #[test]
+    fn what_a_server_says_stays_on_one_line() {
+        let error = Error::answered(Code::Unknown, "etcdserver: no\r\n2026 INFO all is \u{1b}[31mwell");
+        let said = error.to_string();
+        assert_eq!(
+            said,
+            "etcdserver: no\\r\\n2026 INFO all is \\u{1b}[31mwell (Unknown, may have been applied)"
+        );
     }
 
     #[test]

@@ -66,12 +66,12 @@ impl Endpoints<'_> {
     }
 
     /// Asks the cluster for its members and has their client addresses from then
-    /// on. Learners are left out, and so are members that tell no address. The
-    /// addresses that it has now.
+    /// on. Learners are left out, and so are members that tell no address; where all endpoints
+    /// are encrypted, addresses that are not are left out too. The addresses that it has now.
     ///
     /// # Errors
     ///
-    /// Nobody answered, or no member has an address that this client understands; or the
+    /// Nobody answered, or no member has an address that this client may use; or the
     /// list is that of another cluster than the last one that was asked for
     /// ([`EtcdError::ClusterIdMismatch`](crate::EtcdError::ClusterIdMismatch)). Nothing has
     /// changed then.

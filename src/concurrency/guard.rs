@@ -103,7 +103,7 @@ impl Guard {
     /// This grant's key is not to be passed on to another task of the session, nor to linger: it
     /// is deleted, and nothing that is fenced with it takes effect after the next grant. To be
     /// called where a write with [`Guard::fence`] failed and may still be carried out
-    /// ([`Delivery::Unknown`]).
+    /// ([`Delivery::Unknown`](crate::error::Delivery::Unknown)).
     pub fn taint(&self) {
         self.seat.slot().word().taint();
     }

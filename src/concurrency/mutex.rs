@@ -39,7 +39,7 @@ use crate::net::race::{Either, race};
 /// No two guards of a name are valid at the same time, as long as the clocks keep
 /// their rate (see [`Session`]), nobody deletes the keys by hand, and code stops
 /// when it learns of the loss. A process that is paused between a check and its
-/// effect cannot be stopped by any lock: for that there is the [`Token`], and
+/// effect cannot be stopped by any lock: for that there is the [`Token`](super::Token), and
 /// [`Guard::fence`] for writes into etcd itself.
 ///
 /// Until the session's deadline the server does not expire the key. Where somebody revokes the lease

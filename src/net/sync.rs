@@ -37,9 +37,9 @@ impl Channel {
             let error = Error::new(etcd.code(), Origin::Server, Delivery::Answered, message);
             return Err(error.with_etcd(Some(etcd)));
         }
-        let endpoints = endpoints(&answer.members);
+        let endpoints = endpoints(&answer.members, self.is_all_tls());
         if endpoints.is_empty() {
-            let message = "no member of the cluster tells an address that is understood";
+            let message = "no member of the cluster tells an address that can be used";
             return Err(Error::new(
                 Code::FailedPrecondition,
                 Origin::Server,
@@ -48,6 +48,10 @@ impl Channel {
             ));
         }
         self.set_endpoints(endpoints)
+    }
+
+    fn is_all_tls(&self) -> bool {
+        self.shared.lock().listed.iter().all(|listed| listed.endpoint.scheme().is_tls())
     }
 
     /// Does so at an interval from now on.
@@ -67,13 +71,15 @@ async fn sync_on(shared: Weak<Shared>, interval: Duration, mut jitter: Jitter) {
     }
 }
 
-/// The client addresses of the members that serve clients.
-fn endpoints(members: &[Member]) -> Vec<Endpoint> {
+/// The client addresses of the members that serve clients. `tls_only`: what is encrypted, a
+/// password above all, is not to be sent in clear because a list says so.
+fn endpoints(members: &[Member], tls_only: bool) -> Vec<Endpoint> {
     let serving = members.iter().filter(|member| !member.is_learner);
     let urls = serving.flat_map(|member| &member.client_urls);
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for endpoint in urls.filter_map(|url| Endpoint::parse(url).ok()) {
-        if !endpoints.contains(&endpoint) {
+        let is_safe = endpoint.scheme().is_tls() || !tls_only;
+        if is_safe && !endpoints.contains(&endpoint) {
             endpoints.push(endpoint);
         }
     }
@@ -95,10 +101,13 @@ mod tests {
             member(&["http://a:1", "gopher://a"], false),
             member(&[], false),
             member(&["http://b:1"], true),
-            member(&["http://c:1", "http://a:1/"], false),
+            member(&["http://c:1", "http://a:1/", "https://c:2"], false),
         ];
-        let endpoints = endpoints(&members);
-        let names: Vec<_> = endpoints.iter().map(Endpoint::name).collect();
-        assert_eq!(names, ["http://a:1", "http://c:1"]);
+        let names = |tls_only| {
+            let endpoints = endpoints(&members, tls_only);
+            endpoints.iter().map(|endpoint| endpoint.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["http://a:1", "http://c:1", "https://c:2"]);
+        assert_eq!(names(true), ["https://c:2"]);
     }
 }

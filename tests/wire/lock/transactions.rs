@@ -71,7 +71,8 @@ async fn a_release_deletes_the_key_that_was_granted_and_nothing_else() {
 #[tokio::test]
 async fn a_release_closes_the_gate_while_a_register_may_still_land() {
     let (session, mut etcd) = session().await;
-    let locking = lock(&session);
+    let mutex = session.mutex(NAME).value(VALUE).one_token_per_key();
+    let locking = tokio::spawn(async move { mutex.lock().await });
     etcd.txn().await.lose();
     let asked = etcd.txn().await;
     assert_eq!(asked.message, register(0), "the same once more");
