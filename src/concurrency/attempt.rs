@@ -16,7 +16,7 @@ use crate::core::lock::{Action, Failure, Lock, Place, Watched};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::net::clock;
-use crate::net::race::{Either, race};
+use crate::net::race::{Either, both, race};
 use crate::types::{KeyRange, Revision};
 
 /// Where the machine is kept that an attempt drives.
@@ -321,15 +321,6 @@ impl Kept for Slot {
 
     fn poll_timeout(&self) -> Option<Instant> {
         Slot::poll_timeout(self)
-    }
-}
-
-/// Waits for both, at the same time.
-pub(super) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    match race(left.as_mut(), right.as_mut()).await {
-        Either::Left(left) => (left, right.await),
-        Either::Right(right) => (left.await, right),
     }
 }
 

@@ -1,32 +1,25 @@
 //! One attempt at a lock with keys of its own, from before its register until nothing
 //! of it is left. Dropped in any state, it leaves the rest to the session's task in
-//! `entries`, with neither an allocation nor a task.
+//! `collector`, with neither an allocation nor a task.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::attempt::{Attempt, Kept};
-use super::entries;
+use super::collector;
 use super::session::Session;
-use crate::client::{Lease, chance};
+use super::ticket::Ticket;
 use crate::core::lock::{Action, Claim, Failure, Lock, Place};
 use crate::core::time::Instant;
 use crate::error::Error;
-use crate::net::clock;
 use crate::types::Revision;
 
 /// See the head of this file.
 pub(super) struct Entry {
     session: Session,
     ticket: Arc<Ticket>,
-}
-
-/// The keys of an attempt, and the machine that goes with them.
-pub(super) struct Ticket {
-    place: Place,
-    lock: Mutex<Lock>,
 }
 
 impl Entry {
@@ -50,11 +43,10 @@ impl Entry {
         place: impl FnOnce(u64) -> Option<Place>,
     ) -> Result<Entry, Error> {
         let deadline = session.shared().lease().deadline();
-        let ticket = session.shared().entries().ticket(names, |attempt| {
-            let place = place(attempt)?;
-            let lock = Mutex::new(Lock::new(place.clone(), deadline, chance()));
-            Some(Ticket { place, lock })
-        })?;
+        let ticket = session
+            .shared()
+            .entries()
+            .ticket(names, |attempt| Some(Ticket::new(place(attempt)?, deadline)))?;
         Ok(Entry {
             session: session.clone(),
             ticket: Arc::new(ticket),
@@ -87,7 +79,7 @@ impl Entry {
     /// Dropped, it goes on in the background.
     pub(super) async fn release(self) -> Result<i64, Error> {
         self.handle(|lock, _| lock.handle_release());
-        entries::undo(self.session.shared(), &self.ticket).await
+        collector::undo(self.session.shared(), &self.ticket).await
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -97,7 +89,7 @@ impl Entry {
 
 impl Kept for Entry {
     fn place(&self) -> &Place {
-        &self.ticket.place
+        self.ticket.place()
     }
 
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
@@ -109,11 +101,11 @@ impl Kept for Entry {
     }
 
     fn has_action(&self) -> bool {
-        self.ticket.lock().has_action()
+        self.ticket.has_action()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.ticket.lock().poll_timeout()
+        self.ticket.poll_timeout()
     }
 }
 
@@ -134,43 +126,5 @@ impl Drop for Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Entry").field(&self.ticket).finish()
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.place.key).finish()
-    }
-}
-
-impl Ticket {
-    pub(super) fn place(&self) -> &Place {
-        &self.place
-    }
-
-    /// Gives the machine an input, with the time and what the lease is worth.
-    pub(super) fn handle<T>(&self, lease: &Lease, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {
-        let mut lock = self.lock();
-        lock.handle_deadline(lease.deadline());
-        input(&mut lock, clock::now())
-    }
-
-    pub(super) fn poll_action(&self) -> Option<Action> {
-        self.lock().poll_action()
-    }
-
-    /// The gate's mod_revision, as earlier attempts have seen it.
-    pub(super) fn begin_at(&self, gate: Revision) {
-        self.lock().handle_gate(gate);
-    }
-
-    /// The gate's mod_revision, as the attempt has last seen it.
-    pub(super) fn gate(&self) -> Revision {
-        self.lock().gate()
-    }
-
-    /// An attempt has one user at a time, so nobody waits.
-    fn lock(&self) -> MutexGuard<'_, Lock> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::both;
-use super::entries;
+use super::collector;
 use super::releaser;
 use super::shared::Shared;
 use crate::client::{Client, Lease, LeaseEnd, chance};
 use crate::error::Error;
+use crate::net::race::both;
 use crate::types::LeaseId;
 
 /// What a crashed holder costs the others, against how often a healthy one renews.
@@ -118,7 +118,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        let releasing = both(releaser::run(shared.clone()), entries::run(shared.clone()));
+        let releasing = both(releaser::run(shared.clone()), collector::run(shared.clone()));
         shared.client().channel().runtime().spawn(releasing);
         Session {
             _handle: Arc::new(Handle(shared.clone())),

@@ -1,7 +1,7 @@
-//! Two futures, of which the first to finish counts.
+//! Two futures at the same time, of which the first to finish counts, or both.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -17,6 +17,15 @@ pub(crate) enum Either<A, B> {
 /// dropped, so both have to be cancel safe.
 pub(crate) fn race<A: Future, B: Future>(left: A, right: B) -> Race<A, B> {
     Race { left, right }
+}
+
+/// Waits for both.
+pub(crate) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
+    let (mut left, mut right) = (pin!(left), pin!(right));
+    match race(left.as_mut(), right.as_mut()).await {
+        Either::Left(left) => (left, right.await),
+        Either::Right(right) => (left.await, right),
+    }
 }
 
 pin_project! {
