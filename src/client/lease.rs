@@ -456,7 +456,11 @@ impl Lease {
     pub async fn revoke(&self) -> Result<(), Error> {
         self.keeper.give_up(&self.state, LeaseEnd::Revoked);
         let request = LeaseRevokeRequest { id: self.id().0 };
-        let options = CallOptions::control();
+        // Once more does no harm: no other lease has the id.
+        let options = CallOptions {
+            idempotent: true,
+            ..CallOptions::control()
+        };
         let revoked: Result<LeaseRevokeResponse, Error> =
             self.keeper.channel().unary(&method::LEASE_REVOKE, &request, options).await;
         match revoked {

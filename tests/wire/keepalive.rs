@@ -10,12 +10,13 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use tenure::pb::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse,
 };
 use tenure::{Client, Code, Config, EtcdError, LeaseEnd, LeaseId};
 use tokio::sync::Notify;
 
-use crate::peer::{Requests, answer, frame, head, patiently, serve, server};
+use crate::peer::{Requests, answer, frame, head, patiently, serve, server, trailers};
 
 /// The shortest that a server can say. It is renewed some four times a second.
 const TTL: Duration = Duration::from_secs(1);
@@ -34,6 +35,9 @@ enum Behaviour {
     /// Resets the stream at the first renewal.
     Reset,
 }
+
+/// The lease whose first revocation goes unanswered.
+const UNHEARD: i64 = 0x1057;
 
 #[derive(Default)]
 struct Seen {
@@ -103,8 +107,14 @@ async fn scripted_with(script: Script, builder: &Builder) -> (Client, Arc<Seen>)
                     answer(&mut respond, &granted);
                 }
                 "/etcdserverpb.Lease/LeaseRevoke" => {
-                    seen.count(&seen.revokes);
-                    answer(&mut respond, &LeaseRevokeResponse::default());
+                    let asked: LeaseRevokeRequest = requests.next().await.expect("a request");
+                    match (asked.id, seen.count(&seen.revokes)) {
+                        (UNHEARD, 0) => {
+                            let mut stream = respond.send_response(head(), false).unwrap();
+                            stream.send_trailers(trailers("14")).unwrap();
+                        }
+                        _ => answer(&mut respond, &LeaseRevokeResponse::default()),
+                    }
                 }
                 "/etcdserverpb.Lease/LeaseKeepAlive" => {
                     let stream = seen.count(&seen.streams);
@@ -288,6 +298,14 @@ async fn a_revoked_lease_is_over_before_the_server_is_asked() {
     assert_eq!(lease.end(), Some(LeaseEnd::Revoked));
     assert_eq!(patiently("the news", ended).await.unwrap(), LeaseEnd::Revoked);
     assert_eq!(seen.revokes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_whose_answer_is_lost_is_sent_again() {
+    let (client, seen) = scripted(|_| Behaviour::Renew).await;
+    let lease = client.lease(TTL).id(LeaseId(UNHEARD)).await.unwrap();
+    patiently("the revocation", lease.revoke()).await.unwrap();
+    assert_eq!(seen.revokes.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
