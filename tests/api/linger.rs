@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tenure::{Client, Guard, KeyRange, Mutex, Session};
 
-use crate::hand_off::waiting;
 use crate::lock::{TTL, session, until_queue_is};
 use crate::support::{OwnServer, client, counted_client, patiently, run};
 
@@ -83,10 +82,10 @@ fn whoever_waits_elsewhere_calls_it_back() {
         let rival = two.mutex("linger/recall");
         let other = patiently("the recall", rival.lock()).await.unwrap();
         // And what waits here waits for it.
-        let local = waiting(&mutex);
+        let local = tokio::spawn(async move { mutex.lock().await });
         until_queue_is(one.client(), "linger/recall", 2).await;
         other.release().await.unwrap();
-        drop(patiently("our turn", local).await.unwrap());
+        drop(patiently("our turn", local).await.unwrap().unwrap());
     });
 }
 
