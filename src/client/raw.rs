@@ -1,6 +1,7 @@
 //! Calls of any method with any bytes, to fuzz servers with. **Unstable**: behind the
 //! feature `unstable`, and exempt from semantic versioning.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ impl Client {
 }
 
 /// A call of any method with any bytes; see [`Client::raw`]. **Unstable.**
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a call is sent only once it is awaited"]
 pub struct RawCall {
     client: Client,
@@ -51,7 +52,6 @@ pub struct RawCall {
 }
 
 /// What a server made of a [`RawCall`]. **Unstable.**
-#[derive(Debug)]
 pub struct RawAnswer {
     /// The messages that came, without their prefixes.
     pub messages: Vec<Bytes>,
@@ -108,5 +108,29 @@ impl RawCall {
             Err(error) => Err(Error::invalid("this is no path").with_source(error)),
         };
         RawAnswer { messages, end }
+    }
+}
+
+/// Never the bytes: they may be a password.
+impl fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCall")
+            .field("path", &self.path)
+            .field("bytes", &self.body.len())
+            .field("timeout", &self.timeout)
+            .field("messages_max", &self.messages_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Never the bytes: they may be a token.
+impl fmt::Debug for RawAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: usize = self.messages.iter().map(Bytes::len).sum();
+        f.debug_struct("RawAnswer")
+            .field("messages", &self.messages.len())
+            .field("bytes", &bytes)
+            .field("end", &self.end)
+            .finish()
     }
 }

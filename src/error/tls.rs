@@ -10,6 +10,9 @@ use std::io;
 pub enum TlsFailure {
     /// The server's certificate is for another name.
     WrongName,
+    /// The name that the server's certificate is to be for, configured or the endpoint's
+    /// host, is neither a DNS name nor an address.
+    InvalidName,
     /// The server's certificate has expired.
     Expired,
     /// The server's certificate is not valid yet. A wrong clock looks the same.
@@ -41,6 +44,7 @@ impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TlsFailure::WrongName => "the server's certificate is for another name",
+            TlsFailure::InvalidName => "the name to expect of the server is no DNS name or address",
             TlsFailure::Expired => "the server's certificate has expired",
             TlsFailure::NotYetValid => "the server's certificate is not valid yet",
             TlsFailure::UnknownIssuer => "the server's certificate is signed by nobody we trust",

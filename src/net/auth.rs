@@ -35,6 +35,14 @@ impl Channel {
         }
     }
 
+    /// What a stream of the client's own cannot be opened for: a connection, or a token.
+    pub(super) fn missing(&self) -> Option<Error> {
+        if !self.is_connected() {
+            return Some(self.unreachable());
+        }
+        self.tokens().now().is_none().then(|| self.no_token_in_time())
+    }
+
     /// The time of a call, or of a stream to be opened, is over and there is no token.
     pub(super) fn no_token_in_time(&self) -> Error {
         let error = Error::unsent_in_time("no token before the deadline");

@@ -92,6 +92,7 @@ pub(super) async fn run(
         let mut opened = connect(&endpoint, &*dial, &config).await?;
         report.opened();
         hello(&mut opened).await?;
+        dial.reached(&endpoint);
         Ok(opened)
     };
     let connected = match race(

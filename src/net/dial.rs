@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::addresses::Hosts;
 use super::endpoint::Endpoint;
 use super::race::{Either, race};
+use super::resolver::Resolver;
 
 /// A byte stream that HTTP/2 can run on: anything that reads and writes.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -31,6 +32,13 @@ pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>
 pub trait Dial: Send + Sync + 'static {
     /// Begins to open a stream to `endpoint`.
     fn dial(&self, endpoint: &Endpoint) -> Dialing;
+
+    /// A server spoke on the stream that was opened last to `endpoint`: HTTP/2, and
+    /// inside TLS where that was asked for. A dial that knows several ways there may take
+    /// this one again first.
+    fn reached(&self, endpoint: &Endpoint) {
+        let _ = endpoint;
+    }
 }
 
 impl<F> Dial for F
@@ -46,6 +54,7 @@ where
 /// unix socket.
 #[derive(Debug, Default)]
 pub(crate) struct Socket {
+    resolver: Arc<Resolver>,
     hosts: Arc<Hosts>,
 }
 
@@ -64,19 +73,22 @@ impl Dial for Socket {
             });
         }
         let (host, port) = (endpoint.host().to_owned(), endpoint.port());
-        let (hosts, name) = (self.hosts.clone(), endpoint.shared_name());
+        let (resolver, hosts, name) = (self.resolver.clone(), self.hosts.clone(), endpoint.shared_name());
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host, port)).await?;
-            let mut addresses = in_turn(addresses.collect());
+            let mut addresses = in_turn(resolver.resolve(host, port).await?);
             hosts.sort(&name, &mut addresses);
             let has_several = addresses.len() > 1;
             let stream = first_of(addresses).await?;
             stream.set_nodelay(true)?;
-            Ok(match has_several {
-                true => Box::new(hosts.connected(name, stream)?) as Box<dyn Io>,
-                false => Box::new(stream),
-            })
+            if has_several {
+                hosts.connected(name, stream.peer_addr()?);
+            }
+            Ok(Box::new(stream) as Box<dyn Io>)
         })
+    }
+
+    fn reached(&self, endpoint: &Endpoint) {
+        self.hosts.reached(endpoint.name());
     }
 }
 
@@ -148,9 +160,14 @@ impl Dial for Once {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use tokio::net::TcpListener;
 
     use super::*;
+
+    /// The port of the second address of the one host with two.
+    static TWIN: AtomicU16 = AtomicU16::new(0);
 
     #[test]
     fn the_families_of_addresses_take_turns() {
@@ -175,6 +192,37 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let error = first_of(Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn an_address_of_a_host_that_led_to_no_server_gives_way_to_the_next() {
+        let listeners = (
+            TcpListener::bind("127.0.0.1:0").await,
+            TcpListener::bind("127.0.0.1:0").await,
+        );
+        let (first, second) = (listeners.0.unwrap(), listeners.1.unwrap());
+        let ports = [&first, &second].map(|listener| listener.local_addr().unwrap().port());
+        let socket = Socket {
+            resolver: Arc::new(Resolver::new(|_, port| {
+                Ok([port, TWIN.load(Ordering::SeqCst)]
+                    .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+                    .to_vec())
+            })),
+            hosts: Arc::default(),
+        };
+        TWIN.store(ports[1], Ordering::SeqCst);
+        let endpoint = Endpoint::parse(&format!("http://twins.example:{}", ports[0])).unwrap();
+        let dial = async || drop(socket.dial(&endpoint).await.unwrap());
+        let came_to = async |listener: &TcpListener| {
+            tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap()
+        };
+        dial().await;
+        came_to(&first).await;
+        dial().await;
+        came_to(&second).await;
+        socket.reached(&endpoint);
+        dial().await;
+        came_to(&second).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ mod pulse;
 pub(crate) mod race;
 #[cfg(feature = "unstable")]
 mod raw;
+mod resolver;
 pub(crate) mod response;
 pub(crate) mod route;
 pub(crate) mod runtime;

@@ -61,7 +61,7 @@ impl<D: Dial> Dial for Secured<D> {
         let name = tls.options.server_name.as_deref().unwrap_or(endpoint.host()).to_owned();
         Box::pin(async move {
             let name = ServerName::try_from(name)
-                .map_err(|error| TlsError::new(TlsFailure::WrongName).with_source(error))?;
+                .map_err(|error| TlsError::new(TlsFailure::InvalidName).with_source(error))?;
             let config = tls.renewed().await?;
             let stream = TlsConnector::from(config).connect(name, dialing.await?).await.map_err(named)?;
             if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
@@ -73,6 +73,10 @@ impl<D: Dial> Dial for Secured<D> {
             };
             Ok(Box::new(encrypted) as Box<dyn Io>)
         })
+    }
+
+    fn reached(&self, endpoint: &Endpoint) {
+        self.dial.reached(endpoint);
     }
 }
 

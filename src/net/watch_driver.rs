@@ -165,8 +165,10 @@ impl WatchReader {
                 let code = EtcdError::from_message(&reason).map_or(Code::Unknown, EtcdError::code);
                 error.with_source(Error::answered(code, reason))
             }
-            None if self.stream.channel.is_connected() => error,
-            None => error.with_source(self.stream.channel.unreachable()),
+            None => match self.stream.channel.missing() {
+                Some(missing) => error.with_source(missing),
+                None => error,
+            },
         };
         WatchEnd::disconnected(&Arc::new(error), self.start)
     }

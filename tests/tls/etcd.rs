@@ -1,10 +1,13 @@
 //! A real etcd with TLS. It reads its certificate anew for each connection, so one
 //! server shows a client every certificate that a test wants.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tenure::{Client, Config, Error, Tls, TlsFailure};
+use tenure::{Client, Config, Dial, Dialing, Endpoint, Error, Io, Tls, TlsFailure};
 use tenure_etcd::{Binary, Cluster, Options};
+use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Validity, replace};
 
@@ -102,6 +105,10 @@ async fn a_certificate_of_the_server_that_is_wrong_is_named() {
         etcd.failure(etcd.tls().server_name("elsewhere.example")).await,
         Some(TlsFailure::WrongName)
     );
+    assert_eq!(
+        etcd.failure(etcd.tls().server_name("no name")).await,
+        Some(TlsFailure::InvalidName)
+    );
     for (names, validity, failure) in [
         (&["elsewhere.example"][..], Validity::Now, TlsFailure::WrongName),
         (HERE, Validity::Past, TlsFailure::Expired),
@@ -113,6 +120,45 @@ async fn a_certificate_of_the_server_that_is_wrong_is_named() {
     // The name that is expected can be another than the endpoint's.
     etcd.authority.issue_files("server", &["elsewhere.example"], Validity::Now);
     works(&etcd.connect(etcd.tls().server_name("elsewhere.example")).await.expect("a client")).await;
+}
+
+/// Two ways to one endpoint, in turn, and how many of them led to a server.
+#[derive(Default)]
+struct Ways {
+    addresses: Vec<String>,
+    dialled: AtomicUsize,
+    reached: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct InTurn(Arc<Ways>);
+
+impl Dial for InTurn {
+    fn dial(&self, _: &Endpoint) -> Dialing {
+        let nth = self.0.dialled.fetch_add(1, Ordering::SeqCst);
+        let address = self.0.addresses[nth % self.0.addresses.len()].clone();
+        Box::pin(async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Io>) })
+    }
+
+    fn reached(&self, _: &Endpoint) {
+        self.0.reached.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_way_to_a_server_with_a_wrong_certificate_is_not_one_that_led_there() {
+    let (etcd, stranger) = (Etcd::start(false), Etcd::start(false));
+    let address = |etcd: &Etcd| etcd.https().trim_start_matches("https://").to_owned();
+    let ways = InTurn(Arc::new(Ways {
+        addresses: vec![address(&stranger), address(&etcd)],
+        ..Ways::default()
+    }));
+    let connect = || Client::connect_over(ways.clone(), [etcd.https()], Config::new().tls(etcd.tls()));
+    let error = connect().await.map(drop).expect_err("a stranger");
+    assert_eq!(error.tls(), Some(TlsFailure::UnknownIssuer));
+    assert_eq!(ways.0.reached.load(Ordering::SeqCst), 0);
+    works(&connect().await.expect("a client")).await;
+    assert_eq!(ways.0.reached.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use tenure_bench_worker::Order;
 use crate::contest::Setting;
 use crate::report::Report;
 use crate::stop::Stop;
-use crate::suite::Suite;
+use crate::suite::{Climb, Suite};
 
 /// Why a benchmark could not run: a text for whoever started it.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -64,6 +64,9 @@ enum Command {
         #[command(subcommand)]
         order: Order,
     },
+    /// A process of `ladder`.
+    #[command(hide = true)]
+    Climb(Climb),
     /// The h2 crate alone, likewise.
     #[command(hide = true)]
     Floor {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             return tenure_bench_worker::run::<worker::Tenure<true>>(order);
         }
         Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor>(order),
+        Command::Climb(climb) => return climb.run(),
         Command::Suite(suite) => run(suite, &arguments),
     };
     match outcome {

@@ -3,12 +3,15 @@
 mod failover;
 mod handoff;
 mod keepalive;
+mod ladder;
 mod local;
 mod unary;
 mod watch_start;
 mod watch_throughput;
 
 use clap::Subcommand;
+
+pub(crate) use ladder::Climb;
 
 use crate::Failure;
 use crate::contest::Setting;
@@ -31,6 +34,8 @@ pub(crate) enum Suite {
     Keepalive(keepalive::Arguments),
     /// Locks that need no request: passed on within a session, and locked again while they linger.
     Local(local::Arguments),
+    /// More and more tasks that want one lock, in one process and spread over several.
+    Ladder(ladder::Arguments),
 }
 
 impl Suite {
@@ -43,6 +48,7 @@ impl Suite {
             Suite::Failover(_) => "failover",
             Suite::Keepalive(_) => "keepalive",
             Suite::Local(_) => "local",
+            Suite::Ladder(_) => "ladder",
         }
     }
 
@@ -56,6 +62,7 @@ impl Suite {
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
             Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
             Suite::Local(arguments) => local::run(arguments, setting, report),
+            Suite::Ladder(arguments) => ladder::run(arguments, setting, report),
         }
     }
 }

@@ -111,7 +111,7 @@ fn a_floor_is_under_the_calls() {
 fn leases_are_kept_on_a_server_in_another_process_with_a_thread_of_their_own_and_without() {
     for own_thread in [false, true] {
         let mut command = bench("keepalive");
-        command.args(["--leases", "3", "--seconds", "1", "--ttl", "2"]);
+        command.args(["--leases", "3", "--seconds", "1", "--ttl", "2", "--alone"]);
         if own_thread {
             command.arg("--own-thread");
         }

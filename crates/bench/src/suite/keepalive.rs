@@ -2,7 +2,10 @@
 //! that takes of a processor.
 //!
 //! The client has this process for itself. The server is in another one: etcd, or
-//! this program again with `--serve`, which runs the etcd in memory.
+//! this program again with `--serve`, which runs the etcd in memory. Go's client is
+//! another process again, after this one's leases.
+
+mod go;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::Failure;
 use crate::contest::Setting;
+use crate::peer::Peer;
 use crate::report::Report;
 use crate::server::{Server, ServerKind};
 
@@ -43,6 +47,9 @@ pub(crate) struct Arguments {
     /// The client's tasks run on a thread of its own.
     #[arg(long)]
     own_thread: bool,
+    /// Without the Go client.
+    #[arg(long)]
+    alone: bool,
     /// Be the server in memory until the input ends.
     #[arg(long, hide = true)]
     serve: bool,
@@ -58,11 +65,66 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, _: &mut Report) -> R
                 return Ok(());
             }
             let server = Away::start(*kind)?;
-            let kept = keep(arguments, setting, &server, leases)?;
-            println!("{}: {kept}", server.story());
+            let task = Task {
+                endpoint: server.endpoint(),
+                leases,
+                ttl: Duration::from_secs(arguments.ttl),
+                time: Duration::from_secs(arguments.seconds),
+            };
+            let kept = keep(&task, setting, arguments.own_thread)?;
+            println!(
+                "{}: {}: {}",
+                server.story(),
+                Peer::Tenure.name(),
+                kept.told(&task)
+            );
+            if kept.lost > 0 {
+                return Err("leases were lost".into());
+            }
+            if !arguments.alone && !setting.stop.is_set() {
+                // Without what is left of the first one's leases.
+                let server = Away::start(*kind)?;
+                let task = Task {
+                    endpoint: server.endpoint(),
+                    ..task
+                };
+                let kept = go::keep(&task, setting)?;
+                println!("{}: {}: {}", server.story(), go::name(), kept.told(&task));
+            }
         }
     }
     Ok(())
+}
+
+/// What each client is told to do.
+struct Task<'a> {
+    endpoint: &'a str,
+    leases: usize,
+    ttl: Duration,
+    /// From a TTL after the last grant on.
+    time: Duration,
+}
+
+/// What became of it.
+#[derive(Default)]
+struct Kept {
+    lost: usize,
+    granted: Duration,
+    elapsed: Duration,
+    cpu: Duration,
+    /// The median of puts beside the renewals, where it was measured.
+    put: Option<Duration>,
+}
+
+impl Kept {
+    fn told(&self, task: &Task<'_>) -> String {
+        let of_a_core = 100.0 * self.cpu.as_secs_f64() / self.elapsed.as_secs_f64();
+        let put = self.put.map_or(String::new(), |put| format!(", put p50 {put:.1?}"));
+        format!(
+            "{} leases of {:?} granted in {:.1?} and kept for {:.0?}: {} lost, {of_a_core:.2} % of a core{put}",
+            task.leases, task.ttl, self.granted, self.elapsed, self.lost
+        )
+    }
 }
 
 /// A server that takes nothing of this process's time.
@@ -120,30 +182,27 @@ fn serve() -> Result<(), Failure> {
 }
 
 /// Grants the leases, lets a TTL pass, and keeps them for the time that is asked for.
-fn keep(arguments: &Arguments, setting: &Setting, server: &Away, count: usize) -> Result<String, Failure> {
+fn keep(task: &Task<'_>, setting: &Setting, own_thread: bool) -> Result<Kept, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let config = Config::new().own_thread(arguments.own_thread);
-    let client = runtime.block_on(Client::connect_with([server.endpoint()], config))?;
-    let ttl = Duration::from_secs(arguments.ttl);
+    let config = Config::new().own_thread(own_thread);
+    let client = runtime.block_on(Client::connect_with([task.endpoint], config))?;
     let begun = Instant::now();
-    let leases = runtime.block_on(grant(&client, ttl, count))?;
+    let leases = runtime.block_on(grant(&client, task.ttl, task.leases))?;
     let granted = begun.elapsed();
-    wait(&runtime, setting, ttl);
+    wait(&runtime, setting, task.ttl);
     let (begun, cpu) = (Instant::now(), process_cpu());
-    wait(&runtime, setting, Duration::from_secs(arguments.seconds));
+    wait(&runtime, setting, task.time);
     let (elapsed, cpu) = (begun.elapsed(), process_cpu().saturating_sub(cpu));
     let lost = leases.iter().filter(|lease| !lease.is_valid()).count();
-    let per_core = 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
-    let latency = runtime.block_on(put_latency(&client))?;
-    let text = format!(
-        "{count} leases of {ttl:?} granted in {granted:.1?} and kept for {elapsed:.0?}: {lost} lost, put p50 {latency:.1?}, \
-         {per_core:.2} % of a core"
-    );
+    let put = runtime.block_on(put_latency(&client))?;
     leases.iter().for_each(Lease::forget);
-    match lost {
-        0 => Ok(text),
-        _ => Err(text.into()),
-    }
+    Ok(Kept {
+        lost,
+        granted,
+        elapsed,
+        cpu,
+        put: Some(put),
+    })
 }
 
 async fn grant(client: &Client, ttl: Duration, count: usize) -> Result<Vec<Lease>, Failure> {

@@ -1,0 +1,181 @@
+//! The rungs of a ladder, and their table.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::child::unexpected;
+use crate::report::{Finding, markdown, show};
+
+/// Waits are kept in nanoseconds and to so many digits.
+pub(super) const DIGITS: u8 = 3;
+pub(super) const WAIT_MAX: u64 = 3_600_000_000_000;
+
+/// All rungs with so many processes.
+pub(super) struct Table {
+    processes: usize,
+    story: String,
+    pub(super) rungs: Vec<Rung>,
+    /// The machine's, before and after.
+    pub(super) load: Option<(f64, f64)>,
+}
+
+/// So many tasks, over all rounds.
+pub(super) struct Rung {
+    pub(super) tasks: usize,
+    waits: Histogram<u64>,
+    /// Locks a second, of each round.
+    rates: Vec<f64>,
+    errors: u64,
+}
+
+/// What one process printed.
+#[derive(Default)]
+pub(super) struct Part {
+    waits: Vec<(u64, u64)>,
+    errors: u64,
+}
+
+impl Part {
+    pub(super) fn read(&mut self, line: &str) -> Result<(), Failure> {
+        let mut words = line.split(' ');
+        let what = words.next();
+        let mut number = || words.next().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected(line));
+        match what {
+            Some("wait") => self.waits.push((number()?, number()?)),
+            Some("errors") => self.errors = number()?,
+            _ => return Err(unexpected(line)),
+        }
+        Ok(())
+    }
+}
+
+impl Rung {
+    fn new(tasks: usize) -> Rung {
+        Rung {
+            tasks,
+            waits: Histogram::new_with_max(WAIT_MAX, DIGITS).expect("valid bounds"),
+            rates: Vec::new(),
+            errors: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, parts: Vec<Part>, time: Duration) {
+        let mut locks = 0;
+        for part in parts {
+            self.errors += part.errors;
+            for (wait, count) in part.waits {
+                locks += count;
+                self.waits.saturating_record_n(wait, count);
+            }
+        }
+        self.rates.push(locks as f64 / time.as_secs_f64());
+        self.rates.sort_by(f64::total_cmp);
+    }
+
+    fn rate(&self) -> Option<f64> {
+        self.rates.get(self.rates.len() / 2).copied()
+    }
+
+    /// A line about what there is so far.
+    pub(super) fn told(&self) -> String {
+        let rate = self.rate().unwrap_or_default();
+        format!(
+            "{} tasks: {rate:.0} locks per second, {} errors",
+            self.tasks, self.errors
+        )
+    }
+
+    fn wait(&self, percentile: f64) -> Duration {
+        Duration::from_nanos(self.waits.value_at_percentile(percentile))
+    }
+
+    fn mean(&self) -> Duration {
+        Duration::from_nanos(self.waits.mean() as u64)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let spread = match (self.rates.first(), self.rates.last()) {
+            (Some(least), Some(most)) => format!("{least:.0} to {most:.0}"),
+            _ => "-".to_owned(),
+        };
+        vec![
+            self.tasks.to_string(),
+            self.waits.len().to_string(),
+            self.rate().map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
+            spread,
+            show(self.mean()),
+            show(self.wait(50.0)),
+            show(self.wait(99.0)),
+            show(self.wait(100.0)),
+            self.errors.to_string(),
+        ]
+    }
+
+    fn to_json(&self) -> Value {
+        let ns = |duration: Duration| duration.as_nanos() as u64;
+        json!({
+            "tasks": self.tasks,
+            "locks": self.waits.len(),
+            "per_second_of_rounds": self.rates,
+            "mean_ns": ns(self.mean()),
+            "p50_ns": ns(self.wait(50.0)),
+            "p99_ns": ns(self.wait(99.0)),
+            "max_ns": ns(self.wait(100.0)),
+            "errors": self.errors,
+        })
+    }
+}
+
+impl Table {
+    pub(super) fn new(processes: usize, story: &str, tasks: &[usize]) -> Table {
+        Table {
+            processes,
+            story: story.to_owned(),
+            rungs: tasks.iter().copied().map(Rung::new).collect(),
+            load: None,
+        }
+    }
+
+    fn title(&self) -> String {
+        match self.processes {
+            1 => format!("One lock, all tasks in one process, on {}", self.story),
+            processes => format!("One lock, the tasks in {processes} processes, on {}", self.story),
+        }
+    }
+}
+
+impl Finding for Table {
+    fn draw(&self) -> String {
+        let head = [
+            "tasks",
+            "locks",
+            "per second",
+            "of rounds",
+            "mean wait",
+            "p50",
+            "p99",
+            "max",
+            "errors",
+        ];
+        let rows: Vec<_> = self.rungs.iter().map(Rung::cells).collect();
+        let note =
+            |(before, after)| format!("The machine's load average was {before} before and {after} after.");
+        let notes: Vec<_> = self.load.map(note).into_iter().collect();
+        markdown(&self.title(), &head.map(str::to_owned), &rows, &notes)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "title": self.title(),
+            "processes": self.processes,
+            "rungs": self.rungs.iter().map(Rung::to_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn failures(&self) -> usize {
+        self.rungs.iter().filter(|rung| rung.errors > 0).count()
+    }
+}
