@@ -59,7 +59,8 @@ fn a_free_lock_and_its_release_allocate_what_two_transactions_do() {
     // Now and then a buffer of h2 or of the runtime grows; that belongs to no call.
     costs.sort_by_key(|cost| (cost.count_total, cost.bytes_total));
     let cost = costs[MEASURED / 2];
-    assert_eq!(cost.count_total, 30, "{cost:?}");
+    // Nine each of the two calls, and two of what the first one answers.
+    assert_eq!(cost.count_total, 20, "{cost:?}");
 }
 
 #[test]

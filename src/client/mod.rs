@@ -34,6 +34,7 @@ pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke,
 pub use list_watch::{ListWatch, ListWatchEnd, Update};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
+pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 

@@ -2,6 +2,7 @@
 //! not. They nest.
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::kv::{awaited, idempotent};
 use super::{Call, Client, Delete, Get, Put, Route};
@@ -9,9 +10,9 @@ use crate::core::pool::Class;
 use crate::net::call_options::CallOptions;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::etcdserverpb::request_op::Request;
-use crate::pb::etcdserverpb::{self as pb, RequestOp, TxnRequest, TxnResponse};
+use crate::pb::etcdserverpb::{self as pb, RequestOp, ResponseHeader, TxnRequest, TxnResponse};
 use crate::types::{KeyRange, LeaseId, Revision};
-use crate::wire::method;
+use crate::wire::{self, method};
 use std::future::IntoFuture;
 use std::time::Duration;
 
@@ -61,6 +62,58 @@ impl Txn {
     /// A transaction to nest in another one.
     pub fn new() -> Txn {
         Txn::default()
+    }
+}
+
+impl Txn<&Client> {
+    /// To be kept, and sent again and again.
+    pub(crate) fn detach(self) -> Txn {
+        Txn {
+            client: (),
+            request: self.request,
+            options: self.options,
+        }
+    }
+}
+
+impl Txn<()> {
+    /// Sends it as it is.
+    pub(crate) fn send<R: wire::Response>(&self, client: &Client) -> Call<R> {
+        client.channel().unary(&method::kv::TXN, &self.request, self.options.clone())
+    }
+
+    /// Has the nth comparison, which is one of revisions, compare with another one.
+    pub(crate) fn compare_with(&mut self, nth: usize, with: Revision) {
+        let compared = self.request.compare.get_mut(nth).and_then(|compare| compare.target_union.as_mut());
+        match compared {
+            Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) => {
+                *revision = with.0;
+            }
+            _ => debug_assert!(false, "there is no such comparison"),
+        }
+    }
+
+    /// How many comparisons there are.
+    pub(crate) fn comparisons(&self) -> usize {
+        self.request.compare.len()
+    }
+}
+
+/// What a transaction came to, for those who do not look at the answers of its
+/// operations: they are skipped, so that nothing is allocated for them.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Verdict {
+    #[prost(message, optional, tag = "1")]
+    header: Option<ResponseHeader>,
+    #[prost(bool, tag = "2")]
+    pub(crate) succeeded: bool,
+}
+
+impl wire::Response for Verdict {}
+
+impl Verdict {
+    pub(crate) fn revision(&self) -> Revision {
+        self.header.as_ref().map_or(Revision::ZERO, |header| Revision(header.revision))
     }
 }
 

@@ -10,18 +10,24 @@ use bytes::Bytes;
 use super::requests::{self, Read};
 use super::session::Session;
 use super::slot::Slot;
-use crate::client::{Batch, Client, Event, Watch, WatchEnd};
+use crate::client::{Batch, Call, Client, Event, Watch, WatchEnd};
 use crate::core::backoff::Backoff;
 use crate::core::lock::{Action, Failure, Lock, Place, Watched};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::net::clock;
 use crate::net::race::{Either, both, race};
+use crate::pb::etcdserverpb::TxnResponse;
 use crate::types::{KeyRange, Revision};
 
 /// Where the machine is kept that an attempt drives.
 pub(super) trait Kept {
     fn place(&self) -> &Place;
+
+    /// The transaction that registers the place, under way.
+    fn register(&self, client: &Client, gate: Revision, value: &Bytes, if_empty: bool) -> Call<TxnResponse> {
+        requests::register(client, self.place(), gate, value, if_empty).into_future()
+    }
 
     /// Gives the machine an input, with the time and what the lease is worth.
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T;
@@ -109,9 +115,9 @@ impl<'a, K: Kept> Attempt<'a, K> {
         if self.refusals > REFUSALS_MAX && self.pause().await.is_none() {
             return Ok(());
         }
-        let (client, place) = (self.session.client(), self.kept.place());
-        let txn = requests::register(client, place, gate, self.value, if_empty);
-        let Some(answer) = self.unless_ended(txn.into_future()).await else {
+        let place = self.kept.place();
+        let call = self.kept.register(self.session.client(), gate, self.value, if_empty);
+        let Some(answer) = self.unless_ended(call).await else {
             return Ok(());
         };
         let answer = answer.and_then(|answer| {
@@ -305,6 +311,10 @@ impl<'a, K: Kept> Attempt<'a, K> {
 impl Kept for Slot {
     fn place(&self) -> &Place {
         Slot::place(self)
+    }
+
+    fn register(&self, client: &Client, gate: Revision, value: &Bytes, if_empty: bool) -> Call<TxnResponse> {
+        self.templates().register(client, self.place(), gate, value, if_empty)
     }
 
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {

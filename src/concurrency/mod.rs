@@ -36,6 +36,7 @@ mod shared;
 mod short;
 mod slot;
 mod stm;
+mod templates;
 mod ticket;
 mod token;
 mod transaction;

@@ -119,6 +119,13 @@ pub(super) async fn undo(shared: &Shared, slot: &Slot) -> Result<bool, Error> {
     let mut deleted = None;
     while let Some(action) = slot.poll_action() {
         let answered = match action {
+            Action::Release {
+                created,
+                close_gate: false,
+            } => slot.templates().release(client, place, created).await.map(|verdict| {
+                deleted.get_or_insert(verdict.succeeded);
+                slot.handle(|lock, _| lock.handle_released(verdict.revision(), false, None));
+            }),
             Action::Release { created, close_gate } => {
                 let answer = requests::release(client, place, created, close_gate).await;
                 answer.and_then(|answer| {

@@ -38,6 +38,11 @@ pub(super) fn register<'a>(
     newest(place).fold(txn, Txn::or_else)
 }
 
+/// Has a [`register`] compare with another gate.
+pub(super) fn set_gate(register: &mut Txn, gate: Revision) {
+    register.compare_with(register.comparisons() - 1, gate);
+}
+
 /// What a register was told; `several` is where several queues are put together.
 pub(super) fn registered<'a>(
     answer: &'a TxnResponse,
@@ -184,6 +189,11 @@ pub(super) fn release<'a>(
     } else {
         txn
     }
+}
+
+/// Has a [`release`] delete the key that was created by this revision.
+pub(super) fn set_created(release: &mut Txn, created: Revision) {
+    release.compare_with(0, created);
 }
 
 /// The own key that a release found instead of the one that was granted.

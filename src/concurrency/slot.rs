@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Semaphore;
 
 use super::linger::Linger;
+use super::templates::Templates;
 use super::word::{Taken, Terms, Word};
 use crate::client::{Lease, chance};
 use crate::core::lock::{Action, Lock, Place};
@@ -44,6 +45,7 @@ impl Slots {
             linger: Linger::default(),
             lock: Mutex::new(Lock::new(place.clone(), lease.deadline(), chance())),
             place,
+            templates: Templates::default(),
         });
         slots.insert(slot.name.clone(), Arc::downgrade(&slot));
         Some(slot)
@@ -77,11 +79,16 @@ pub(super) struct Slot {
     linger: Linger,
     lock: Mutex<Lock>,
     place: Place,
+    templates: Templates,
 }
 
 impl Slot {
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    pub(super) fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     pub(super) fn word(&self) -> &Word {

@@ -72,10 +72,11 @@ const RENEWALS_PER_TTL: u32 = 3;
 /// together drift apart instead of renewing in one burst.
 const RENEWAL_SPREAD: u32 = 4;
 
-/// Renewals fall due on multiples of this, so that of many leases those of one
+/// Renewals fall due on so many ticks of an interval, so that of many leases those of one
 /// tick share a wake of the task and a write to the socket. With 100,000 leases
 /// that takes less than half the time of the processor.
-const RENEWAL_TICK_NANOS: u64 = 20_000_000;
+const RENEWAL_TICKS: u32 = 128;
+const RENEWAL_TICK_MIN: Duration = Duration::from_millis(20);
 
 /// The least time between two renewals of a lease, whatever the server calls its TTL.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -146,7 +147,7 @@ impl Leases {
             current: 0,
             reopen_at: Instant::default(),
             refusal: None,
-            table: Table::default(),
+            table: Table::new(seed),
             looks: SlotHeap::new(),
             starved: SlotHeap::new(),
             deadlines: SlotHeap::new(),
@@ -346,7 +347,7 @@ impl Leases {
             if at > self.now {
                 break;
             }
-            let blocked = self.withdraw(slot);
+            let blocked = self.unready(slot);
             self.place(slot, blocked);
         }
     }
@@ -410,8 +411,8 @@ impl Leases {
         self.actions.push_back(Action::Extend(id, deadline));
         let interval = self.interval(slot);
         let due = asked + (interval - self.jitter.below(interval / RENEWAL_SPREAD));
-        let due = Instant(due.0 - due.0 % RENEWAL_TICK_NANOS);
-        self.withdraw(slot);
+        let due = due.floor((interval / RENEWAL_TICKS).max(RENEWAL_TICK_MIN));
+        self.unready(slot);
         if due > self.now {
             self.looks.set(slot, due);
         } else {
@@ -422,8 +423,9 @@ impl Leases {
     /// Gives a lease that is due to a stream that may answer, and not to the one that
     /// has not taken it for too long.
     fn place(&mut self, slot: u32, blocked: Option<usize>) {
-        self.withdraw(slot);
+        self.unready(slot);
         let Some(deadline) = self.deadlines.key(slot) else {
+            self.looks.remove(slot);
             return;
         };
         let entry = &self.table.entries[slot as usize];
@@ -442,13 +444,14 @@ impl Leases {
         }
         if free.is_some() || self.streams.iter().any(Stream::is_open) {
             self.looks.set(slot, self.now + self.interval(slot));
+        } else {
+            self.looks.remove(slot);
         }
     }
 
-    /// Takes the lease out of every queue of those to come; whose turn it was to
-    /// renew it, where it was one's.
-    fn withdraw(&mut self, slot: u32) -> Option<usize> {
-        self.looks.remove(slot);
+    /// Takes the lease out of the queues for streams; whose turn it was to renew it, where
+    /// it was one's.
+    fn unready(&mut self, slot: u32) -> Option<usize> {
         self.starved.remove(slot);
         (0..STREAMS_MAX).find(|&stream| self.streams[stream].ready.remove(slot).is_some())
     }
@@ -477,7 +480,8 @@ impl Leases {
     }
 
     fn end(&mut self, slot: u32, end: LeaseEnd) {
-        self.withdraw(slot);
+        self.unready(slot);
+        self.looks.remove(slot);
         self.deadlines.remove(slot);
         self.ttls.remove(slot);
         let id = self.table.entries[slot as usize].id;

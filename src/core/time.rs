@@ -15,6 +15,12 @@ impl Instant {
     pub fn saturating_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The last multiple of `tick` that is not after this.
+    #[must_use]
+    pub fn floor(self, tick: Duration) -> Instant {
+        Instant(self.0 - self.0 % nanos(tick).max(1))
+    }
 }
 
 /// Stops at the end of the clock (584 years after boot) instead of wrapping.

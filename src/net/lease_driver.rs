@@ -2,7 +2,7 @@
 //! commands, replies and the time, and does what that asks for. It decides
 //! nothing. It ends with the last lease, and its stream with it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct LeaseDriver {
     channel: Channel,
     inbox: Arc<LeaseInbox>,
     leases: Leases,
-    states: BTreeMap<LeaseId, Arc<LeaseState>>,
+    states: HashMap<LeaseId, Arc<LeaseState>>,
     streams: [LeaseStream; STREAMS_MAX],
     timer: Pin<Box<Timer>>,
     /// When the timer fires: at the time the machine named, or before it.
@@ -51,7 +51,7 @@ impl LeaseDriver {
             channel,
             inbox,
             leases: Leases::new(seed),
-            states: BTreeMap::new(),
+            states: HashMap::new(),
             streams: [const { LeaseStream::Down }; STREAMS_MAX],
             timer: Box::pin(Timer::new(NEVER)),
             armed: NEVER,

@@ -1,7 +1,8 @@
 //! The leases and how they are found: storage that is reused, so that a renewal
 //! allocates nothing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
 
 use super::super::time::Instant;
 use super::STREAMS_MAX;
@@ -11,12 +12,16 @@ use crate::types::LeaseId;
 /// asked longer ago proves nothing any more.
 const OUT_MAX: usize = 3;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     pub(super) entries: Vec<Entry>,
     free: Vec<u32>,
-    by_id: BTreeMap<LeaseId, u32>,
+    by_id: HashMap<LeaseId, u32, Seed>,
 }
+
+/// So that a server cannot choose IDs that meet, and a seed replays all the same.
+#[derive(Debug)]
+struct Seed(u64);
 
 /// One that is neither kept nor awaits a reply is free.
 #[derive(Debug)]
@@ -46,6 +51,14 @@ pub(super) enum Reply {
 }
 
 impl Table {
+    pub(super) fn new(seed: u64) -> Table {
+        Table {
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::with_hasher(Seed(seed)),
+        }
+    }
+
     pub(super) fn slots(&self) -> u32 {
         // Slots are handed out as u32.
         self.entries.len() as u32
@@ -143,6 +156,16 @@ impl Table {
             self.by_id.remove(&entry.id);
             self.free.push(slot);
         }
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
     }
 }
 
