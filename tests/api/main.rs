@@ -9,6 +9,7 @@ mod cancel;
 mod delivery;
 mod double_barrier;
 mod election;
+mod fenced;
 mod hand_off;
 mod kv;
 mod late_copies;
