@@ -23,6 +23,7 @@ mod queue;
 mod resume;
 mod rwlock;
 mod semaphore;
+mod sessions;
 mod stm;
 mod support;
 mod txn;
