@@ -48,10 +48,10 @@ mod tests {
         let second = first.clone();
         let kept: Arc<String> = first.get().expect("it is made");
         assert!(own.uncounted().get::<String>().is_some_and(|found| Arc::ptr_eq(&found, &kept)));
-        drop(first);
-        let kept = Arc::downgrade(&kept);
-        assert!(kept.upgrade().is_some() && own.get::<String>().is_some());
+        let found = Arc::downgrade(&kept);
+        drop((first, kept));
+        assert!(found.upgrade().is_some() && own.get::<String>().is_some());
         drop(second);
-        assert!(kept.upgrade().is_none() && own.get::<String>().is_none());
+        assert!(found.upgrade().is_none() && own.get::<String>().is_none());
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Code, Error};
 use crate::net::clock;
 
 impl Client {
-    /// Waits until the lock of this name is ours, in the [`Session`](super::Session) that all locks of
+    /// Waits until the lock of this name is ours, in the [`Session`] that all locks of
     /// the client share: one lease, however many they are.
     ///
     /// ```no_run

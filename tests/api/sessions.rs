@@ -234,12 +234,14 @@ fn an_orphaned_session_leaves_its_keys_to_the_lease_whoever_drops_what() {
         let reader = session.rw_lock("sessions/orphan/rw").read().await.unwrap();
         session.clone().orphan();
         assert_eq!(guard.lost().await, LeaseEnd::Closed);
-        drop((guard, reader, session));
+        drop((guard, reader));
         // Long enough for a deletion that is not to be.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let left = client.get(KeyRange::prefix("sessions/orphan/")).await.unwrap();
         assert_eq!(left.kvs.len(), 2, "{left:?}");
         assert!(left.kvs.iter().all(|kv| kv.lease == lease.0));
+        drop(session);
+        tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(leases(&client).await.contains(&lease.0));
         client.lease_revoke(lease).await.unwrap();
     });
