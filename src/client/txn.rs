@@ -38,14 +38,7 @@ impl Client {
     ///
     /// As [`Client::put`]; a server takes 128 operations in a branch by default.
     pub fn txn(&self) -> Txn<&Client> {
-        Txn {
-            client: self,
-            request: TxnRequest::default(),
-            options: CallOptions {
-                is_local: true,
-                ..CallOptions::default()
-            },
-        }
+        Txn::on(self)
     }
 }
 
@@ -118,6 +111,22 @@ impl Verdict {
 }
 
 impl<C> Txn<C> {
+    pub(crate) fn on(client: C) -> Txn<C> {
+        Txn {
+            client,
+            request: TxnRequest::default(),
+            options: CallOptions {
+                is_local: true,
+                ..CallOptions::default()
+            },
+        }
+    }
+
+    /// What it is sent with.
+    pub(crate) fn client(&self) -> &C {
+        &self.client
+    }
+
     /// Adds a comparison; all of them have to hold.
     pub fn when(mut self, compare: Compare) -> Self {
         self.request.compare.push(compare.0);

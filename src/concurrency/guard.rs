@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fenced::FencedWrites;
 use super::refusal::lost;
 use super::releaser;
 use super::seat::Seat;
@@ -12,7 +13,7 @@ use super::session::Session;
 use super::token::Token;
 use super::who::ask_key;
 use crate::client::{Compare, Event, LeaseEnd};
-use crate::error::{Code, Error, Origin};
+use crate::error::Error;
 use crate::net::race::{Either, race};
 
 /// The proof that a lock is held. Owned: it can go to another task or thread.
@@ -97,7 +98,20 @@ impl Guard {
     #[must_use]
     pub fn fence(&self) -> Compare {
         self.seat.fence();
-        Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
+        self.compare()
+    }
+
+    /// Writes that take effect only while the lock is ours in etcd itself: [`Guard::fence`] and
+    /// [`Guard::taint`] in one line.
+    ///
+    /// ```no_run
+    /// # async fn example(guard: tenure::Guard) -> Result<(), tenure::Error> {
+    /// guard.fenced().put("report", "done").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fenced(&self) -> FencedWrites<'_> {
+        FencedWrites::new(self.session(), [self.compare()]).tainting(self.seat.slot())
     }
 
     /// This grant's key is not to be passed on to another task of the session, nor to linger: it
@@ -204,11 +218,13 @@ impl Guard {
             _ => return Err(lost(self.session(), "the lock was lost while it was used")),
         };
         match self.release().await {
-            Err(error) if error.origin() == Origin::Library && error.code() == Code::FailedPrecondition => {
-                Err(error)
-            }
+            Err(error) if error.is_lost() => Err(error),
             _ => Ok(done),
         }
+    }
+
+    fn compare(&self) -> Compare {
+        Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
     }
 }
 

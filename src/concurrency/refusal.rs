@@ -20,12 +20,7 @@ pub(super) fn refused(session: &Session, name: &str, failure: Failure) -> Error 
 
 /// It is over; the source says why the session ended, if it did.
 pub(super) fn lost(session: &Session, message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    let error = Error::new(
-        Code::FailedPrecondition,
-        Origin::Library,
-        Delivery::Answered,
-        message,
-    );
+    let error = Error::lost(message);
     match session.shared().lease().end() {
         Some(end) => error.with_source(end),
         None => error,
