@@ -68,8 +68,8 @@ pub use client::{
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
     Barrier, Committed, Consumer, DoubleBarrier, Election, Guard, Held, Hold, Inside, Isolation, Job, Latch,
-    Leader, Leadership, LockEntry, MultiGuard, MultiLock, Mutex, Observe, Permits, Queue, ReadGuard, RwLock,
-    Semaphore, Session, Stm, Token, Transaction, WriteGuard,
+    Leader, Leadership, LockEntry, Lost, MultiGuard, MultiLock, Mutex, Observe, Permits, Queue, ReadGuard,
+    Reentrant, ReentrantGuard, RwLock, Semaphore, Session, Stm, Token, Transaction, WriteGuard,
 };
 #[cfg(feature = "tls")]
 pub use config::Tls;

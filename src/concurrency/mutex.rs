@@ -10,12 +10,14 @@ use bytes::Bytes;
 use tokio::task::coop::consume_budget;
 
 use super::attempt::Attempt;
+use super::grip::Grip;
 use super::guard::Guard;
 use super::recall;
 use super::refusal::refused;
 use super::seat::{Found, Seat};
 use super::session::Session;
 use super::slot::Slot;
+use super::token::Token;
 use super::word::Terms;
 use crate::core::lock::Failure;
 use crate::error::{Code, Delivery, Error, Origin};
@@ -39,7 +41,7 @@ use crate::net::race::{Either, race};
 /// No two guards of a name are valid at the same time, as long as the clocks keep
 /// their rate (see [`Session`]), nobody deletes the keys by hand, and code stops
 /// when it learns of the loss. A process that is paused between a check and its
-/// effect cannot be stopped by any lock: for that there is the [`Token`](super::Token), and
+/// effect cannot be stopped by any lock: for that there is the [`Token`], and
 /// [`Guard::fence`] for writes into etcd itself.
 ///
 /// Until the session's deadline the server does not expire the key. Where somebody revokes the lease
@@ -55,6 +57,7 @@ pub struct Mutex {
     value: Bytes,
     timeout: Option<Duration>,
     terms: Terms,
+    hold_max: Option<Duration>,
 }
 
 /// Another process waits so much longer at most: some round trips on a network, while the
@@ -89,6 +92,7 @@ impl Session {
                 kept_time_max: nanos(LINGER_AT_MOST),
                 one_token_per_key: false,
             },
+            hold_max: None,
         }
     }
 }
@@ -159,6 +163,19 @@ impl Mutex {
         self
     }
 
+    /// For how long one guard has the lock at most, from its grant on: for holders that hang. Then it is
+    /// lost to the guard, [`Guard::lost`] says [`Lost::HeldTooLong`](super::Lost::HeldTooLong), and the lock
+    /// is given back in the background, by deleting its key. Default: as long as the session lives.
+    ///
+    /// The holder's code is not stopped. What it does afterwards is told from the next holder's by
+    /// [`Guard::fence`] and the [`Token`] alone, as after any loss; [`Guard::run`] drops it at its
+    /// next await. Each guard costs a task that waits with it.
+    #[must_use]
+    pub fn hold_at_most(mut self, time: Duration) -> Mutex {
+        self.hold_max = Some(time);
+        self
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -188,10 +205,9 @@ impl Mutex {
         consume_budget().await;
         let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
-            return Ok(Guard::new(seat, token));
+            return Ok(self.guard(seat, token));
         }
-        let locking = pin!(self.acquire(taken));
-        in_time(&self.name, self.timeout, locking).await
+        self.in_time(pin!(self.acquire(taken))).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
@@ -214,9 +230,16 @@ impl Mutex {
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
         let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
-            return Ok(Some(Guard::new(seat, token)));
+            return Ok(Some(self.guard(seat, token)));
         }
-        let locking = pin!(self.try_acquire(taken));
+        self.in_time(pin!(self.try_acquire(taken))).await
+    }
+
+    /// Gives up what takes longer than [`Mutex::timeout`].
+    pub(super) async fn in_time<T>(
+        &self,
+        locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    ) -> Result<T, Error> {
         in_time(&self.name, self.timeout, locking).await
     }
 
@@ -234,7 +257,7 @@ impl Mutex {
                 return Err(self.refused(Failure::SessionEnded));
             };
             match found {
-                Found::Granted(token) => return Ok(Guard::new(seat, token)),
+                Found::Granted(token) => return Ok(self.guard(seat, token)),
                 Found::Stale if !self.renew(&seat).await? => continue,
                 Found::Stale | Found::Nothing => {}
             }
@@ -251,7 +274,7 @@ impl Mutex {
             };
         };
         match found {
-            Found::Granted(token) => return Ok(Some(Guard::new(seat, token))),
+            Found::Granted(token) => return Ok(Some(self.guard(seat, token))),
             Found::Stale if !self.renew(&seat).await? => return Ok(None),
             Found::Stale | Found::Nothing => {}
         }
@@ -271,8 +294,12 @@ impl Mutex {
             if self.terms.linger > 0 && !self.terms.one_token_per_key {
                 recall::begin(&self.session, seat.slot(), self.terms.linger);
             }
-            Guard::new(seat, token)
+            self.guard(seat, token)
         }))
+    }
+
+    fn guard(&self, seat: Seat, token: Token) -> Guard {
+        Guard::new(Grip::new(seat, self.hold_max), token)
     }
 
     /// Makes way for a key of its own. Where that fails the releaser goes on with it, once

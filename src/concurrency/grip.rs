@@ -1,0 +1,245 @@
+//! What a guard holds the lock by: a seat, and where the grant may end before the session
+//! does, a cell that the guard has in common with the task that ends it.
+//!
+//! ```text
+//!            guard released or dropped
+//!   Held ---------------------------------------> Done     the seat decides what becomes of the key
+//!     |                                             ^
+//!     | the task: its time is over                  | guard dropped
+//!     '--------------------------------> Lost ------'      the key is tainted, and deleted
+//! ```
+//!
+//! Why nobody of the session is granted a key that was lost so: it is tainted before the seat goes.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::lost::Lost;
+use super::seat::Seat;
+use super::session::Session;
+use super::slot::Slot;
+use crate::core::time::Instant;
+use crate::net::clock;
+use crate::net::race::{Either, race};
+
+/// See the head of this file.
+pub(super) enum Grip {
+    /// For as long as the session lives.
+    Plain(Seat),
+    Bounded(Bounded),
+}
+
+/// A grant that may end before its session.
+pub(super) struct Bounded {
+    session: Session,
+    slot: Arc<Slot>,
+    cell: Arc<Cell>,
+}
+
+/// What guard and task have in common.
+struct Cell {
+    until: Instant,
+    state: Mutex<State>,
+    /// There is nothing left for the task to do.
+    done: Notify,
+    /// The grant was lost.
+    news: Notify,
+}
+
+struct State {
+    seat: Option<Seat>,
+    lost: Option<Lost>,
+}
+
+impl Grip {
+    /// Held until it is given back, or for this time at most.
+    pub(super) fn new(seat: Seat, time: Option<Duration>) -> Grip {
+        let Some(time) = time else {
+            return Grip::Plain(seat);
+        };
+        let (session, slot) = (seat.session().clone(), seat.slot().clone());
+        let cell = Arc::new(Cell {
+            until: clock::now() + time,
+            state: Mutex::new(State {
+                seat: Some(seat),
+                lost: None,
+            }),
+            done: Notify::new(),
+            news: Notify::new(),
+        });
+        session.client().channel().runtime().spawn(watch_over(cell.clone()));
+        Grip::Bounded(Bounded { session, slot, cell })
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        match self {
+            Grip::Plain(seat) => seat.session(),
+            Grip::Bounded(bounded) => &bounded.session,
+        }
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        match self {
+            Grip::Plain(seat) => seat.slot(),
+            Grip::Bounded(bounded) => &bounded.slot,
+        }
+    }
+
+    /// For how long from now it is proven.
+    pub(super) fn valid_for(&self) -> Duration {
+        let of_session = self.session().valid_for();
+        match self {
+            Grip::Plain(_) => of_session,
+            Grip::Bounded(bounded) => of_session.min(bounded.cell.left()),
+        }
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        let is_lost = match self {
+            Grip::Plain(_) => false,
+            Grip::Bounded(bounded) => bounded.cell.lost().is_some(),
+        };
+        !is_lost && self.session().is_valid()
+    }
+
+    pub(super) async fn lost(&self) -> Lost {
+        let ended = self.session().ended();
+        let Grip::Bounded(bounded) = self else {
+            return Lost::Session(ended.await);
+        };
+        match race(bounded.cell.wait_lost(), ended).await {
+            Either::Left(lost) => lost,
+            Either::Right(end) => Lost::Session(end),
+        }
+    }
+
+    /// Why it is not held any more, if it is not; without the session, which says that itself.
+    pub(super) fn why_lost(&self) -> Option<Lost> {
+        match self {
+            Grip::Plain(_) => None,
+            Grip::Bounded(bounded) => bounded.cell.lost(),
+        }
+    }
+
+    /// A comparison with the key was given out.
+    pub(super) fn fence(&self) {
+        self.with_seat(Seat::fence);
+    }
+
+    /// The key is not to be granted again. One that was lost is tainted already, and may be another
+    /// task's by now.
+    pub(super) fn taint(&self) {
+        self.with_seat(|seat| seat.slot().word().taint());
+    }
+
+    fn with_seat(&self, with: impl FnOnce(&Seat)) {
+        match self {
+            Grip::Plain(seat) => with(seat),
+            Grip::Bounded(bounded) => {
+                if let Some(seat) = &bounded.cell.state().seat {
+                    with(seat);
+                }
+            }
+        }
+    }
+
+    /// What is to be released.
+    ///
+    /// # Errors
+    ///
+    /// It was lost; whatever is left of it goes.
+    pub(super) fn into_seat(self) -> Result<Seat, Lost> {
+        match self {
+            Grip::Plain(seat) => Ok(seat),
+            Grip::Bounded(bounded) => bounded.cell.take(),
+        }
+    }
+}
+
+impl Cell {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> Duration {
+        match self.lost() {
+            Some(_) => Duration::ZERO,
+            None => self.until.saturating_since(clock::now()),
+        }
+    }
+
+    /// Asks the clock and not the task, which may be late.
+    fn lost(&self) -> Option<Lost> {
+        let too_long = || (clock::now() >= self.until).then_some(Lost::HeldTooLong);
+        self.state().lost.or_else(too_long)
+    }
+
+    async fn wait_lost(&self) -> Lost {
+        loop {
+            // Made before the look, since `notify_waiters` reaches only those it finds.
+            let news = self.news.notified();
+            if let Some(lost) = self.lost() {
+                return lost;
+            }
+            news.await;
+        }
+    }
+
+    fn take(&self) -> Result<Seat, Lost> {
+        let lost = self.lost();
+        let seat = self.state().seat.take();
+        match (lost, seat) {
+            (None, Some(seat)) => Ok(seat),
+            (lost, seat) => {
+                if let Some(seat) = seat {
+                    give_back(seat);
+                }
+                Err(lost.unwrap_or(Lost::HeldTooLong))
+            }
+        }
+    }
+
+    /// The grant is over, whatever its guard does.
+    fn lose(&self, lost: Lost) {
+        let seat = {
+            let mut state = self.state();
+            state.lost.get_or_insert(lost);
+            state.seat.take()
+        };
+        self.news.notify_waiters();
+        if let Some(seat) = seat {
+            give_back(seat);
+        }
+    }
+}
+
+/// It was held for too long: whoever did may still write.
+fn give_back(seat: Seat) {
+    seat.slot().word().taint();
+    drop(seat);
+}
+
+/// The task of a grant.
+async fn watch_over(cell: Arc<Cell>) {
+    let is_over = clock::sleep_until(cell.until);
+    if let Either::Left(()) = race(is_over, cell.done.notified()).await {
+        cell.lose(Lost::HeldTooLong);
+    }
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        let seat = self.cell.state().seat.take();
+        drop(seat);
+        self.cell.done.notify_one();
+    }
+}
+
+impl fmt::Debug for Grip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Grip").field(self.slot()).finish()
+    }
+}
