@@ -5,25 +5,30 @@
 //!            guard released or dropped
 //!   Held ---------------------------------------> Done     the seat decides what becomes of the key
 //!     |                                             ^
-//!     | the task: its time is over                  | guard dropped
+//!     | the task: its time is over, or its owner's  | guard dropped
+//!     | key is another session's                    |
 //!     '--------------------------------> Lost ------'      the key is tainted, and deleted
 //! ```
 //!
 //! Why nobody of the session is granted a key that was lost so: it is tainted before the seat goes.
 
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::lost::Lost;
+use super::own_key;
 use super::seat::Seat;
 use super::session::Session;
+use super::shared::Shared;
 use super::slot::Slot;
 use crate::core::time::Instant;
 use crate::net::clock;
 use crate::net::race::{Either, race};
+use crate::types::Revision;
 
 /// See the head of this file.
 pub(super) enum Grip {
@@ -41,7 +46,7 @@ pub(super) struct Bounded {
 
 /// What guard and task have in common.
 struct Cell {
-    until: Instant,
+    until: Option<Instant>,
     state: Mutex<State>,
     /// There is nothing left for the task to do.
     done: Notify,
@@ -55,14 +60,15 @@ struct State {
 }
 
 impl Grip {
-    /// Held until it is given back, or for this time at most.
-    pub(super) fn new(seat: Seat, time: Option<Duration>) -> Grip {
-        let Some(time) = time else {
+    /// Held until it is given back, or for this time at most. `mark` tells its key from
+    /// others of that name; an owner's may become another session's.
+    pub(super) fn new(seat: Seat, mark: Revision, time: Option<Duration>) -> Grip {
+        if time.is_none() && !seat.slot().place().is_owned() {
             return Grip::Plain(seat);
-        };
+        }
         let (session, slot) = (seat.session().clone(), seat.slot().clone());
         let cell = Arc::new(Cell {
-            until: clock::now() + time,
+            until: time.map(|time| clock::now() + time),
             state: Mutex::new(State {
                 seat: Some(seat),
                 lost: None,
@@ -70,7 +76,8 @@ impl Grip {
             done: Notify::new(),
             news: Notify::new(),
         });
-        session.client().channel().runtime().spawn(watch_over(cell.clone()));
+        let watching = watch_over(cell.clone(), session.shared().clone(), slot.clone(), mark);
+        session.client().channel().runtime().spawn(watching);
         Grip::Bounded(Bounded { session, slot, cell })
     }
 
@@ -165,16 +172,18 @@ impl Cell {
     }
 
     fn left(&self) -> Duration {
-        match self.lost() {
-            Some(_) => Duration::ZERO,
-            None => self.until.saturating_since(clock::now()),
+        match (self.lost(), self.until) {
+            (Some(_), _) => Duration::ZERO,
+            (None, Some(until)) => until.saturating_since(clock::now()),
+            (None, None) => Duration::MAX,
         }
     }
 
     /// Asks the clock and not the task, which may be late.
     fn lost(&self) -> Option<Lost> {
-        let too_long = || (clock::now() >= self.until).then_some(Lost::HeldTooLong);
-        self.state().lost.or_else(too_long)
+        let is_over = |until| clock::now() >= until;
+        let too_long = self.until.is_some_and(is_over).then_some(Lost::HeldTooLong);
+        self.state().lost.or(too_long)
     }
 
     async fn wait_lost(&self) -> Lost {
@@ -197,7 +206,7 @@ impl Cell {
                 if let Some(seat) = seat {
                     give_back(seat);
                 }
-                Err(lost.unwrap_or(Lost::HeldTooLong))
+                Err(lost.unwrap_or(Lost::KeyDeleted))
             }
         }
     }
@@ -216,17 +225,32 @@ impl Cell {
     }
 }
 
-/// It was held for too long: whoever did may still write.
+/// It was lost: whoever held it may still write.
 fn give_back(seat: Seat) {
     seat.slot().word().taint();
     drop(seat);
 }
 
 /// The task of a grant.
-async fn watch_over(cell: Arc<Cell>) {
-    let is_over = clock::sleep_until(cell.until);
-    if let Either::Left(()) = race(is_over, cell.done.notified()).await {
-        cell.lose(Lost::HeldTooLong);
+async fn watch_over(cell: Arc<Cell>, shared: Arc<Shared>, slot: Arc<Slot>, mark: Revision) {
+    let too_long = async {
+        match cell.until {
+            Some(until) => clock::sleep_until(until).await,
+            None => pending().await,
+        }
+        Lost::HeldTooLong
+    };
+    let taken_away = async {
+        match slot.place().is_owned() {
+            true => own_key::taken_away(&shared, slot.place(), mark).await,
+            false => pending().await,
+        }
+    };
+    let done = race(cell.done.notified(), shared.lease().ended());
+    if let Either::Left(Either::Left(lost) | Either::Right(lost)) =
+        race(race(too_long, taken_away), done).await
+    {
+        cell.lose(lost);
     }
 }
 

@@ -9,12 +9,15 @@ use super::grip::Grip;
 use super::lost::Lost;
 use super::refusal::lost_by;
 use super::releaser;
+use super::requests;
+use super::seat::Seat;
 use super::session::Session;
 use super::token::Token;
 use super::who::ask_key;
 use crate::client::{Compare, Event};
 use crate::error::{Code, Error, Origin};
 use crate::net::race::{Either, race};
+use crate::types::Revision;
 
 /// The proof that a lock is held. Owned: it can go to another task or thread.
 ///
@@ -25,16 +28,21 @@ use crate::net::race::{Either, race};
 ///
 /// What is said of [`Mutex`](super::Mutex) and [`Session`] holds. A guard's
 /// validity is its session's, up to [`Mutex::hold_at_most`](super::Mutex::hold_at_most): that somebody
-/// deleted the lock's key by hand is seen by [`Guard::fence`] and by [`Guard::release`] only.
+/// deleted the lock's key by hand is seen by [`Guard::fence`] and by [`Guard::release`] only, or where
+/// it has an [owner](super::Mutex::owner).
 #[must_use = "a lock is given back when its guard is dropped"]
 pub struct Guard {
     grip: Grip,
     token: Token,
+    /// What tells its key from others of that name.
+    mark: Revision,
 }
 
 impl Guard {
-    pub(super) fn new(grip: Grip, token: Token) -> Guard {
-        Guard { grip, token }
+    pub(super) fn new(seat: Seat, token: Token, hold_max: Option<Duration>) -> Guard {
+        let mark = seat.slot().mark(token.create_revision());
+        let grip = Grip::new(seat, mark, hold_max);
+        Guard { grip, token, mark }
     }
 
     /// The fencing token of this grant.
@@ -98,7 +106,7 @@ impl Guard {
     #[must_use]
     pub fn fence(&self) -> Compare {
         self.grip.fence();
-        Compare::create_revision(self.grip.slot().place().key.clone()).equal(self.token.create_revision())
+        requests::is_still(self.grip.slot().place(), self.mark)
     }
 
     /// This grant's key is not to be passed on to another task of the session, nor to linger: it

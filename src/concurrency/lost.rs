@@ -13,6 +13,10 @@ pub enum Lost {
     Session(LeaseEnd),
     /// It was held for longer than [`Mutex::hold_at_most`](super::Mutex::hold_at_most) allows.
     HeldTooLong,
+    /// Another session of the same [owner](super::Mutex::owner) has taken it over.
+    TakenOver,
+    /// Somebody deleted its key by hand. Only a lock with an owner is told of that.
+    KeyDeleted,
 }
 
 impl fmt::Display for Lost {
@@ -20,6 +24,8 @@ impl fmt::Display for Lost {
         match self {
             Lost::Session(end) => end.fmt(f),
             Lost::HeldTooLong => f.write_str("it was held for longer than it may be"),
+            Lost::TakenOver => f.write_str("another session of its owner has taken it over"),
+            Lost::KeyDeleted => f.write_str("somebody deleted its key"),
         }
     }
 }

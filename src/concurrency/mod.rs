@@ -23,6 +23,7 @@ mod lost;
 mod multi;
 mod mutex;
 mod observe;
+mod own_key;
 mod presence;
 mod queue;
 mod recall;

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use tokio::task::coop::consume_budget;
 
 use super::attempt::Attempt;
-use super::grip::Grip;
 use super::guard::Guard;
 use super::recall;
 use super::refusal::refused;
@@ -163,6 +162,28 @@ impl Mutex {
         self
     }
 
+    /// Who wants the lock, by a name that outlives the process: whoever comes back under it has its place in
+    /// the queue again, and the lock itself, at once and in place, where the session that had it is
+    /// gone but its lease has not run out yet. Default: nobody; what a session that ended has left is waited for.
+    ///
+    /// The key is `<name>/@<owner>` then. It keeps its create_revision when it is taken over;
+    /// [`Token::takeovers`] rises, and what the earlier session does with its [`Guard::fence`]
+    /// fails. A guard watches its key, which costs a watch and a read: one that is taken
+    /// over is lost, and [`Guard::lost`] says [`Lost::TakenOver`](super::Lost::TakenOver).
+    ///
+    /// One session at a time is to use an owner's name. Two that live take the lock from one
+    /// another each time they lock it, whether it is held or not: the token and the fence tell them
+    /// apart, [`Guard::is_valid`] only once the news has come. Where two come back at the same time one of
+    /// them gets it, and the other may end in [`Code::Aborted`].
+    ///
+    /// A lock fails with [`Code::InvalidArgument`] where the owner is empty or has a `/` in it, or with
+    /// [`Mutex::one_token_per_key`].
+    #[must_use]
+    pub fn owner(mut self, owner: &str) -> Mutex {
+        self.slot = self.session.shared().slot_of_owner(&self.name, owner);
+        self
+    }
+
     /// For how long one guard has the lock at most, from its grant on: for holders that hang. Then it is
     /// lost to the guard, [`Guard::lost`] says [`Lost::HeldTooLong`](super::Lost::HeldTooLong), and the lock
     /// is given back in the background, by deleting its key. Default: as long as the session lives.
@@ -299,7 +320,7 @@ impl Mutex {
     }
 
     fn guard(&self, seat: Seat, token: Token) -> Guard {
-        Guard::new(Grip::new(seat, self.hold_max), token)
+        Guard::new(seat, token, self.hold_max)
     }
 
     /// Makes way for a key of its own. Where that fails the releaser goes on with it, once
@@ -312,8 +333,16 @@ impl Mutex {
     }
 
     fn slot(&self) -> Result<&Arc<Slot>, Error> {
-        let bad_name = || Error::invalid(format!("{:?} cannot be the name of a lock", self.name));
-        self.slot.as_ref().ok_or_else(bad_name)
+        let Some(slot) = &self.slot else {
+            let message = format!("{:?}, or its owner, cannot be the name of a lock", self.name);
+            return Err(Error::invalid(message));
+        };
+        if slot.place().is_owned() && self.terms.one_token_per_key {
+            let message =
+                "a lock with an owner keeps its key when it is taken over: one token for each key is too few";
+            return Err(Error::invalid(message));
+        }
+        Ok(slot)
     }
 
     fn refused(&self, failure: Failure) -> Error {

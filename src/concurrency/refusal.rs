@@ -15,8 +15,8 @@ pub(super) fn refused(session: &Session, name: &str, failure: Failure) -> Error 
     };
     match failure {
         Failure::SessionEnded => lost(session, format!("lock {name:?}: the session has ended")),
-        Failure::KeyDeleted => aborted("somebody deleted our place in the queue"),
-        Failure::KeyTaken => aborted("our key hangs on somebody else's lease"),
+        Failure::KeyDeleted => aborted("somebody deleted our place in the queue, or took it over"),
+        Failure::KeyTaken => aborted("our key hangs on another session's lease"),
         Failure::Busy => aborted("somebody else has it"),
     }
 }

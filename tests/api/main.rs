@@ -19,6 +19,7 @@ mod list_watch;
 mod lock;
 mod lock_use;
 mod multi;
+mod owner;
 mod queue;
 mod reentrant;
 mod resume;
