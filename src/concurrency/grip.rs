@@ -2,12 +2,12 @@
 //! does, a cell that the guard has in common with the task that ends it.
 //!
 //! ```text
-//!            guard released or dropped
-//!   Held ---------------------------------------> Done     the seat decides what becomes of the key
-//!     |                                             ^
-//!     | the task: its time is over, or its owner's  | guard dropped
-//!     | key is another session's                    |
-//!     '--------------------------------> Lost ------'      the key is tainted, and deleted
+//!           guard released or dropped
+//!   Held --------------------------------> Done    the seat decides what becomes of the key
+//!     |                                      ^
+//!     | its time is over, or its owner's     | task, after the session's delay:
+//!     | key is another session's             | the key is tainted, and deleted
+//!     '----------------------------> Lost ---'
 //! ```
 //!
 //! Why nobody of the session is granted a key that was lost so: it is tainted before the seat goes.
@@ -136,7 +136,7 @@ impl Grip {
         self.with_seat(Seat::fence);
     }
 
-    /// The key is not to be granted again. One that was lost is tainted already, and may be another
+    /// The key is not to be granted again. One that was lost is tainted anyway, and may be another
     /// task's by now.
     pub(super) fn taint(&self) {
         self.with_seat(|seat| seat.slot().word().taint());
@@ -157,7 +157,7 @@ impl Grip {
     ///
     /// # Errors
     ///
-    /// It was lost; whatever is left of it goes.
+    /// It was lost, and is the task's.
     pub(super) fn into_seat(self) -> Result<Seat, Lost> {
         match self {
             Grip::Plain(seat) => Ok(seat),
@@ -181,9 +181,13 @@ impl Cell {
 
     /// Asks the clock and not the task, which may be late.
     fn lost(&self) -> Option<Lost> {
+        self.why_lost(&self.state())
+    }
+
+    fn why_lost(&self, state: &State) -> Option<Lost> {
         let is_over = |until| clock::now() >= until;
         let too_long = self.until.is_some_and(is_over).then_some(Lost::HeldTooLong);
-        self.state().lost.or(too_long)
+        state.lost.or(too_long)
     }
 
     async fn wait_lost(&self) -> Lost {
@@ -198,37 +202,29 @@ impl Cell {
     }
 
     fn take(&self) -> Result<Seat, Lost> {
-        let lost = self.lost();
-        let seat = self.state().seat.take();
-        match (lost, seat) {
-            (None, Some(seat)) => Ok(seat),
-            (lost, seat) => {
-                if let Some(seat) = seat {
-                    give_back(seat);
-                }
-                Err(lost.unwrap_or(Lost::KeyDeleted))
-            }
+        let mut state = self.state();
+        if let Some(lost) = self.why_lost(&state) {
+            return Err(lost);
         }
+        self.done.notify_one();
+        // It is there, but for a second call, whose answer nobody asks for.
+        state.seat.take().ok_or(Lost::HeldTooLong)
     }
 
     /// The grant is over, whatever its guard does.
     fn lose(&self, lost: Lost) {
-        let seat = {
-            let mut state = self.state();
-            state.lost.get_or_insert(lost);
-            state.seat.take()
-        };
+        self.state().lost.get_or_insert(lost);
         self.news.notify_waiters();
+    }
+
+    /// What is left of a grant that was lost goes, and is granted to nobody: whoever held it may
+    /// still write.
+    fn give_back(&self) {
+        let seat = self.state().seat.take();
         if let Some(seat) = seat {
-            give_back(seat);
+            seat.slot().word().taint();
         }
     }
-}
-
-/// It was lost: whoever held it may still write.
-fn give_back(seat: Seat) {
-    seat.slot().word().taint();
-    drop(seat);
 }
 
 /// The task of a grant.
@@ -251,14 +247,19 @@ async fn watch_over(cell: Arc<Cell>, shared: Arc<Shared>, slot: Arc<Slot>, mark:
         race(race(too_long, taken_away), done).await
     {
         cell.lose(lost);
+        // For so long nobody else is to have what this holder may still use.
+        let delay = match lost {
+            Lost::HeldTooLong => shared.lease().reserve(),
+            _ => Duration::ZERO,
+        };
+        race(clock::sleep_until(clock::now() + delay), shared.lease().ended()).await;
+        cell.give_back();
     }
 }
 
 impl Drop for Bounded {
     fn drop(&mut self) {
-        let seat = self.cell.state().seat.take();
-        drop(seat);
-        self.cell.done.notify_one();
+        drop(self.cell.take());
     }
 }
 

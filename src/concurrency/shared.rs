@@ -61,6 +61,12 @@ impl Shared {
         &self.lease
     }
 
+    /// Whether the session is over and had a delay: what it has not given back by then is left to the
+    /// lease, so that nobody has it any sooner.
+    pub(super) fn is_delayed(&self) -> bool {
+        !self.lease.reserve().is_zero() && !self.lease.is_valid()
+    }
+
     pub(super) fn backlog(&self) -> &Backlog {
         &self.backlog
     }

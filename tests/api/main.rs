@@ -17,6 +17,7 @@ mod lease;
 mod linger;
 mod list_watch;
 mod lock;
+mod lock_delay;
 mod lock_use;
 mod multi;
 mod owner;
