@@ -36,6 +36,7 @@ struct Inner {
     endpoint: Option<Arc<str>>,
     attempts: u32,
     is_repeatable: bool,
+    is_lost: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -178,6 +179,7 @@ impl Error {
             endpoint: None,
             attempts: 0,
             is_repeatable: false,
+            is_lost: false,
             source: None,
         }))
     }
@@ -254,6 +256,18 @@ impl Error {
         self
     }
 
+    /// What was held is ours no more.
+    pub(crate) fn lost(message: impl Into<Cow<'static, str>>) -> Error {
+        let mut error = Error::new(
+            Code::FailedPrecondition,
+            Origin::Library,
+            Delivery::Answered,
+            message,
+        );
+        error.0.is_lost = true;
+        error
+    }
+
     /// Says what etcd said, where this error repeats it.
     pub(crate) fn with_etcd(mut self, etcd: Option<EtcdError>) -> Error {
         self.0.etcd = etcd;
@@ -328,6 +342,13 @@ impl Error {
     #[must_use]
     pub fn tls(&self) -> Option<TlsFailure> {
         tls::failure_in(self)
+    }
+
+    /// Whether a lock, a leadership, or whatever else was held is ours no more, which
+    /// is certain. Where its session has ended, the source says why.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.is_lost
     }
 
     /// Whether the write of this call may have been applied all the same.

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tenure::Error> {
-//! use tenure::{Client, Op};
+//! use tenure::Client;
 //!
 //! let client = Client::connect(["http://127.0.0.1:2379"]).await?;
 //! client.put("greeting", "hello").await?;
@@ -17,8 +17,7 @@
 //! println!("holding it with token {}", guard.token());
 //!
 //! // Written only if the lock is still ours in etcd itself.
-//! let done = client.txn().when(guard.fence()).then(Op::put("result", "42")).await?;
-//! assert!(done.succeeded);
+//! guard.fenced().put("result", "42").await?;
 //! guard.release().await?;
 //! # Ok(())
 //! # }
@@ -67,9 +66,10 @@ pub use client::{
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
-    Barrier, Committed, Consumer, DoubleBarrier, Election, Guard, Held, Hold, Inside, Isolation, Job, Latch,
-    Leader, Leadership, LockEntry, Lost, MultiGuard, MultiLock, Mutex, Observe, Permits, Queue, ReadGuard,
-    Reentrant, ReentrantGuard, RwLock, Semaphore, Session, Stm, Token, Transaction, WriteGuard,
+    Barrier, Committed, Consumer, DoubleBarrier, Election, FencedWrites, Guard, Held, Hold, Inside,
+    Isolation, Job, Latch, Leader, Leadership, LockEntry, Lost, ManagedSession, MultiGuard, MultiLock, Mutex,
+    Observe, Permits, Queue, ReadGuard, Reentrant, ReentrantGuard, Replaced, RwLock, Semaphore, Session, Stm,
+    Token, Transaction, WriteGuard,
 };
 #[cfg(feature = "tls")]
 pub use config::Tls;

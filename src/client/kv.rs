@@ -224,7 +224,7 @@ pub struct Put<C = ()> {
 }
 
 impl<C> Put<C> {
-    pub(super) fn new(client: C, key: Bytes, value: Bytes) -> Put<C> {
+    pub(crate) fn new(client: C, key: Bytes, value: Bytes) -> Put<C> {
         let request = PutRequest {
             key,
             value,
@@ -235,6 +235,11 @@ impl<C> Put<C> {
             request,
             options: CallOptions::default(),
         }
+    }
+
+    /// What it is sent with.
+    pub(crate) fn client(&self) -> &C {
+        &self.client
     }
 
     /// The key goes when this lease ends.
@@ -276,7 +281,7 @@ pub struct Delete<C = ()> {
 }
 
 impl<C> Delete<C> {
-    pub(super) fn new(client: C, keys: KeyRange) -> Delete<C> {
+    pub(crate) fn new(client: C, keys: KeyRange) -> Delete<C> {
         let request = DeleteRangeRequest {
             key: keys.key,
             range_end: keys.range_end,
@@ -287,6 +292,11 @@ impl<C> Delete<C> {
             request,
             options: CallOptions::default(),
         }
+    }
+
+    /// What it is sent with.
+    pub(crate) fn client(&self) -> &C {
+        &self.client
     }
 
     /// The answer brings the keys as they were before.

@@ -4,6 +4,7 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+mod beside;
 mod cache;
 #[cfg(feature = "srv")]
 mod discovery;
@@ -16,6 +17,7 @@ mod raw;
 mod txn;
 mod watch;
 
+use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub use list_watch::{ListWatch, ListWatchEnd, Update};
 pub use raw::{RawAnswer, RawCall};
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
+
+use beside::Beside;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -63,6 +67,7 @@ use crate::net::watch_driver::WatchStream;
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    beside: Beside,
 }
 
 struct Inner {
@@ -161,7 +166,22 @@ impl Client {
         };
         Ok(Client {
             inner: Arc::new(inner),
+            beside: Beside::new(),
         })
+    }
+
+    /// A clone that does not count as a user's: for what is kept beside the client.
+    pub(crate) fn uncounted(&self) -> Client {
+        Client {
+            inner: self.inner.clone(),
+            beside: self.beside.uncounted(),
+        }
+    }
+
+    /// What the layer above keeps once for all of a client's clones, always of one type, made with the
+    /// first call. It goes with the last clone that a user has: `None` from then on.
+    pub(crate) fn beside<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.beside.get()
     }
 
     pub(crate) fn channel(&self) -> &Channel {

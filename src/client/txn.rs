@@ -37,14 +37,7 @@ impl Client {
     ///
     /// As [`Client::put`]; a server takes 128 operations in a branch by default.
     pub fn txn(&self) -> Txn<&Client> {
-        Txn {
-            client: self,
-            request: TxnRequest::default(),
-            options: CallOptions {
-                is_local: true,
-                ..CallOptions::default()
-            },
-        }
+        Txn::on(self)
     }
 }
 
@@ -65,6 +58,22 @@ impl Txn {
 }
 
 impl<C> Txn<C> {
+    pub(crate) fn on(client: C) -> Txn<C> {
+        Txn {
+            client,
+            request: TxnRequest::default(),
+            options: CallOptions {
+                is_local: true,
+                ..CallOptions::default()
+            },
+        }
+    }
+
+    /// What it is sent with.
+    pub(crate) fn client(&self) -> &C {
+        &self.client
+    }
+
     /// Adds a comparison; all of them have to hold.
     pub fn when(mut self, compare: Compare) -> Self {
         self.request.compare.push(compare.0);

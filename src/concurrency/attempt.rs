@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::definite::may_pass;
 use super::requests::{self, Read};
 use super::session::Session;
 use super::slot::Slot;
@@ -142,7 +143,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
             // It may have been carried out: the seat undoes it.
             return Err(error);
         }
-        if !unknown && !is_passing(&error) {
+        if !unknown && !may_pass(&error) {
             self.handle(|lock, _| lock.handle_register_refused());
             return Err(error);
         }
@@ -250,8 +251,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
                 }
                 Ok(())
             }
-            Err(error) if is_oversize(&error) => Err(error),
-            Err(error) if error.delivery() == Delivery::Answered && !is_passing(&error) => Err(error),
+            Err(error) if !may_pass(&error) => Err(error),
             Err(_) => {
                 self.handle(|lock, _| lock.handle_range_failed());
                 self.pause().await;
@@ -360,12 +360,4 @@ fn deletion<'a>(place: &Place, event: &'a Event) -> Option<(&'a Bytes, Revision)
 /// The answer is larger than this side takes, and will be the next time.
 fn is_oversize(error: &Error) -> bool {
     error.code() == Code::ResourceExhausted && error.origin() == Origin::Library
-}
-
-/// The server cannot do it now, and may soon.
-pub(super) fn is_passing(error: &Error) -> bool {
-    let may_pass = error.delivery() == Delivery::NotSent
-        || matches!(error.code(), Code::Unavailable | Code::ResourceExhausted);
-    // Space comes back when somebody makes some, which is not soon.
-    may_pass && error.origin() != Origin::Caller && error.etcd() != Some(EtcdError::NoSpace)
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::definite::lost;
 use super::following::Following;
 use super::presence::{Presence, mark};
 use super::recipe::prefix;
+use super::refusal::lost;
 use super::session::Session;
 use crate::client::{Client, Compare, LeaseEnd};
 use crate::error::Error;

@@ -2,24 +2,14 @@
 //! that copies of it are carried out as well.
 
 use std::future::IntoFuture;
-use std::time::Duration;
 
+use super::refusal::lost;
 use super::session::Session;
-use crate::client::{Client, Txn, chance};
-use crate::core::backoff::Backoff;
+use crate::client::{Client, Txn};
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::net::clock;
 use crate::net::race::{Either, race};
-use crate::pb::etcdserverpb::response_op::Response;
-use crate::pb::etcdserverpb::{RangeResponse, TxnResponse};
-
-const RETRY_WAIT_FIRST: Duration = Duration::from_millis(20);
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// The waits between the tries of one transaction.
-pub(super) fn backoff() -> Backoff {
-    Backoff::new(RETRY_WAIT_FIRST, RETRY_WAIT_MAX, chance())
-}
+use crate::pb::etcdserverpb::TxnResponse;
 
 /// Sends the transaction until it is answered, or the session has ended. A server that cannot be
 /// reached is no error until then.
@@ -31,7 +21,7 @@ pub(super) async fn definite<'a>(
     loose: &mut bool,
     txn: impl Fn() -> Txn<&'a Client>,
 ) -> Result<TxnResponse, Error> {
-    let mut backoff = backoff();
+    let mut backoff = session.shared().backoff();
     loop {
         let was_loose = std::mem::replace(loose, true);
         let Either::Right(answer) = race(session.ended(), txn().into_future()).await else {
@@ -66,15 +56,6 @@ pub(super) fn ended(session: &Session) -> Error {
     lost(session, "the session has ended")
 }
 
-/// Something that hung on the session is not ours any more.
-pub(super) fn lost(session: &Session, message: &'static str) -> Error {
-    let error = failed(message);
-    match session.shared().lease().end() {
-        Some(end) => error.with_source(end),
-        None => error,
-    }
-}
-
 /// The keys are not as they have to be.
 pub(super) fn failed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(
@@ -85,24 +66,8 @@ pub(super) fn failed(message: impl Into<std::borrow::Cow<'static, str>>) -> Erro
     )
 }
 
-/// The answer to the read that is the operation of this index.
-pub(super) fn range(answer: &TxnResponse, index: usize) -> Result<&RangeResponse, Error> {
-    match answer.responses.get(index).and_then(|op| op.response.as_ref()) {
-        Some(Response::ResponseRange(range)) => Ok(range),
-        _ => {
-            let message = "the answer to a transaction does not fit its operations";
-            Err(Error::new(
-                Code::Internal,
-                Origin::Server,
-                Delivery::Unknown,
-                message,
-            ))
-        }
-    }
-}
-
 /// Whether the next try may go better: the server could not be asked, or cannot do it now.
-fn may_pass(error: &Error) -> bool {
+pub(super) fn may_pass(error: &Error) -> bool {
     let is_ours = matches!(error.origin(), Origin::Caller)
         || error.origin() == Origin::Library && error.code() == Code::ResourceExhausted;
     let is_passing = error.delivery() != Delivery::Answered

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::definite::{definite, ended, failed, lost};
+use super::definite::{definite, ended, failed};
 use super::following::Following;
 use super::presence::{Presence, mark};
 use super::recipe::prefix;
+use super::refusal::lost;
 use super::session::Session;
 use crate::client::{Client, Compare, LeaseEnd, Op, Txn};
 use crate::core::double_barrier::{Action, Place, Round};

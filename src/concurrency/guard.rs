@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fenced::FencedWrites;
 use super::grip::Grip;
 use super::lost::Lost;
 use super::refusal::lost_by;
@@ -15,7 +16,7 @@ use super::session::Session;
 use super::token::Token;
 use super::who::ask_key;
 use crate::client::{Compare, Event};
-use crate::error::{Code, Error, Origin};
+use crate::error::Error;
 use crate::net::race::{Either, race};
 use crate::types::Revision;
 
@@ -106,7 +107,20 @@ impl Guard {
     #[must_use]
     pub fn fence(&self) -> Compare {
         self.grip.fence();
-        requests::is_still(self.grip.slot().place(), self.mark)
+        self.compare()
+    }
+
+    /// Writes that take effect only while the lock is ours in etcd itself: [`Guard::fence`] and
+    /// [`Guard::taint`] in one line.
+    ///
+    /// ```no_run
+    /// # async fn example(guard: tenure::Guard) -> Result<(), tenure::Error> {
+    /// guard.fenced().put("report", "done").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fenced(&self) -> FencedWrites<'_> {
+        FencedWrites::new(self.session(), [self.compare()]).tainting(&self.grip)
     }
 
     /// This grant's key is not to be passed on to another task of the session, nor to linger: it
@@ -212,9 +226,7 @@ impl Guard {
             _ => return Err(self.lost_before("the lock was lost while it was used")),
         };
         match self.release().await {
-            Err(error) if error.origin() == Origin::Library && error.code() == Code::FailedPrecondition => {
-                Err(error)
-            }
+            Err(error) if error.is_lost() => Err(error),
             _ => Ok(done),
         }
     }
@@ -222,6 +234,10 @@ impl Guard {
     /// It is ours no more.
     pub(super) fn lost_before(&self, message: &'static str) -> Error {
         lost_by(self.session(), self.grip.why_lost(), message)
+    }
+
+    fn compare(&self) -> Compare {
+        requests::is_still(self.grip.slot().place(), self.mark)
     }
 }
 

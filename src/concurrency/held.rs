@@ -1,20 +1,19 @@
 //! What every guard of a claim has: the entry that was granted, and its token.
 
 use std::fmt;
-use std::future::IntoFuture;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::attempt::{Kept, is_passing};
+use super::attempt::Kept;
+use super::definite::definite;
 use super::entry::Entry;
+use super::fenced::FencedWrites;
 use super::refusal;
 use super::session::Session;
 use super::token::Token;
 use crate::client::{Client, Compare, LeaseEnd, Txn};
-use crate::error::{Delivery, Error, EtcdError};
-use crate::net::clock;
-use crate::net::race::{Either, race};
+use crate::error::Error;
 use crate::pb::etcdserverpb::TxnResponse;
 use crate::types::Revision;
 
@@ -95,6 +94,11 @@ impl Held {
         Compare::create_revision(self.key.clone()).equal(self.token.create_revision())
     }
 
+    /// Writes that take effect only while it is ours in etcd itself: [`Held::fence`] in one line.
+    pub fn fenced(&self) -> FencedWrites<'_> {
+        FencedWrites::new(self.session(), [self.fence()])
+    }
+
     /// The fences of all its keys.
     pub(super) fn fences(&self) -> Vec<Compare> {
         let created = self.token.create_revision();
@@ -113,24 +117,10 @@ impl Held {
         make: impl Fn(Txn<&'a Client>) -> Txn<&'a Client>,
     ) -> Result<TxnResponse, Error> {
         let session = self.session();
-        let mut backoff = session.shared().backoff();
-        loop {
-            let call = make(session.client().txn().control().idempotent()).into_future();
-            match race(session.ended(), call).await {
-                Either::Left(_) => return Err(self.lost_before("it was lost before that was done")),
-                Either::Right(Ok(answer)) => return Ok(answer),
-                Either::Right(Err(error)) if error.etcd() == Some(EtcdError::LeaseNotFound) => {
-                    session.shared().lease().gone();
-                }
-                Either::Right(Err(error)) if error.delivery() != Delivery::Unknown && !is_passing(&error) => {
-                    return Err(error);
-                }
-                Either::Right(Err(_)) => {
-                    let pause = clock::sleep_until(clock::now() + backoff.next_wait());
-                    race(session.ended(), pause).await;
-                }
-            }
-        }
+        definite(session, &mut false, || {
+            make(session.client().txn().control().idempotent())
+        })
+        .await
     }
 
     /// It is ours no more.

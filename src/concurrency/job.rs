@@ -4,8 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::definite::{definite, lost, range};
+use super::definite::definite;
+use super::fenced::FencedWrites;
 use super::presence::Presence;
+use super::refusal::lost;
+use super::requests::range;
 use crate::client::{Compare, LeaseEnd, Op};
 use crate::core::queue::Item;
 use crate::error::Error;
@@ -69,6 +72,11 @@ impl Job {
     #[must_use]
     pub fn fence(&self) -> Compare {
         self.presence.is_ours()
+    }
+
+    /// Writes that take effect only while the item is ours in etcd itself: [`Job::fence`] in one line.
+    pub fn fenced(&self) -> FencedWrites<'_> {
+        FencedWrites::new(self.presence.session(), [self.fence()])
     }
 
     /// The work is done: the item leaves the queue.

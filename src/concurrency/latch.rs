@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::definite::{failed, range};
+use super::definite::failed;
 use super::following::Following;
 use super::recipe::prefix;
+use super::requests::range;
 use crate::client::{Client, Compare, Op, chance};
 use crate::core::view::View;
 use crate::error::Error;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::entry::Entry;
+use super::fenced::FencedWrites;
 use super::held::Held;
 use super::mutex::in_time;
 use super::refusal::refused;
@@ -178,6 +179,11 @@ impl MultiGuard {
     #[must_use]
     pub fn fences(&self) -> Vec<Compare> {
         self.held.fences()
+    }
+
+    /// As [`Held::fenced`], with the fences of all the names.
+    pub fn fenced(&self) -> FencedWrites<'_> {
+        FencedWrites::new(self.held.session(), self.held.fences())
     }
 
     /// Gives all of them back at once, and waits until that is committed.

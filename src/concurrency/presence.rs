@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::definite::{backoff, definite, range};
+use super::definite::definite;
+use super::requests::range;
 use super::session::Session;
 use crate::client::{Compare, Op};
 use crate::error::Error;
@@ -161,7 +162,7 @@ impl Stay {
 
     /// Until it is certain, or the lease has ended and took the key.
     async fn leave_at_last(mut self) {
-        let mut backoff = backoff();
+        let mut backoff = self.session.shared().backoff();
         while self.leave().await.is_err() {
             let pause = clock::sleep_until(clock::now() + backoff.next_wait());
             if let Either::Left(_) = race(self.session.ended(), pause).await {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::definite::{definite, ended, range};
+use super::definite::{definite, ended};
 use super::following::Following;
 use super::job::Job;
 use super::presence::{Presence, mark};
 use super::recipe::prefix;
+use super::requests::range;
 use super::session::Session;
 use crate::client::{Compare, Op};
 use crate::core::queue::{Item, Place};

@@ -28,12 +28,7 @@ pub(super) fn lost(session: &Session, message: impl Into<Cow<'static, str>>) -> 
 
 /// As [`lost`]; where the session goes on, the source is `why`.
 pub(super) fn lost_by(session: &Session, why: Option<Lost>, message: impl Into<Cow<'static, str>>) -> Error {
-    let error = Error::new(
-        Code::FailedPrecondition,
-        Origin::Library,
-        Delivery::Answered,
-        message,
-    );
+    let error = Error::lost(message);
     match (session.shared().lease().end(), why) {
         (Some(end), _) => error.with_source(end),
         (None, Some(why)) => error.with_source(why),

@@ -298,7 +298,8 @@ fn mod_revision(range: &RangeResponse) -> Revision {
     Revision(range.kvs.first().map_or(0, |kv| kv.mod_revision))
 }
 
-fn range(answer: &TxnResponse, index: usize) -> Result<&RangeResponse, Error> {
+/// The answer to the read that is the operation of this index.
+pub(super) fn range(answer: &TxnResponse, index: usize) -> Result<&RangeResponse, Error> {
     match answer.responses.get(index).and_then(|op| op.response.as_ref()) {
         Some(Response::ResponseRange(range)) => Ok(range),
         _ => Err(misfit("the answer to a transaction does not fit its operations")),

@@ -24,6 +24,9 @@ const TTL_DEFAULT: Duration = Duration::from_secs(10);
 /// background: its locks are given back and its lease is revoked. A process that
 /// dies leaves them to the lease, which runs out.
 ///
+/// [`SessionBuilder::shared`] is the one that the locks of a client share, [`SessionBuilder::managed`] one that
+/// comes back after a loss.
+///
 /// # Guarantees
 ///
 /// The lease is believed in until its *deadline*: the time at which the last
@@ -33,7 +36,7 @@ const TTL_DEFAULT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 /// Counts the users: the releaser's task is none.
@@ -56,11 +59,11 @@ impl Client {
 #[derive(Clone, Debug)]
 #[must_use = "a session is opened only once it is awaited"]
 pub struct SessionBuilder<'a> {
-    client: &'a Client,
-    ttl: Duration,
-    lock_delay: Duration,
-    lease: Option<LeaseId>,
-    gate_prefix: String,
+    pub(super) client: &'a Client,
+    pub(super) ttl: Duration,
+    pub(super) lock_delay: Duration,
+    pub(super) lease: Option<LeaseId>,
+    pub(super) gate_prefix: String,
 }
 
 impl SessionBuilder<'_> {
@@ -144,7 +147,7 @@ impl Session {
         let releasing = both(releaser::run(shared.clone()), collector::run(shared.clone()));
         shared.client().channel().runtime().spawn(releasing);
         Session {
-            _handle: Arc::new(Handle(shared.clone())),
+            handle: Arc::new(Handle(shared.clone())),
             shared,
         }
     }
@@ -183,7 +186,8 @@ impl Session {
         self.shared.lease().ended().await
     }
 
-    /// Revokes the lease: every lock of this session is free at once.
+    /// Revokes the lease: every lock of this session is free at once, and every guard is told that it is
+    /// lost, with [`LeaseEnd::Revoked`].
     ///
     /// # Errors
     ///
@@ -192,13 +196,23 @@ impl Session {
         self.shared.lease().revoke().await
     }
 
-    /// Stops renewing the lease and leaves it to run out, as a crash would.
+    /// Stops renewing the lease and leaves it to run out, as a crash would. Every guard is told that it is lost,
+    /// with [`LeaseEnd::Closed`].
+    ///
+    /// What hangs on the lease stays until then, also where its guard is dropped: only a
+    /// [release](super::Guard::release) still takes it back. Another process can go on with it, with
+    /// [`SessionBuilder::lease`].
     pub fn orphan(self) {
         self.shared.lease().forget();
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether somebody has another clone, or a guard, or what else keeps it open.
+    pub(super) fn is_used_by_others(&self) -> bool {
+        Arc::strong_count(&self.handle) > 1
     }
 }
 

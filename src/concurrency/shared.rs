@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::backlog::Backlog;
 use super::entries::Entries;
 use super::slot::{Slot, Slots, Turn};
-use crate::client::{Client, Lease, chance};
+use crate::client::{Client, Lease, LeaseEnd, chance};
 use crate::core::backoff::Backoff;
 use crate::core::lock::Place;
 use crate::net::host;
@@ -89,8 +89,13 @@ impl Shared {
 
     /// The lock of this turn is to be given back.
     pub(super) fn give_back(&self, turn: Turn) {
+        // What a session had that was orphaned goes with its lease, as after a crash.
+        let is_orphaned = self.lease.end() == Some(LeaseEnd::Closed);
         let free = turn.slot().handle(|lock, _| {
             lock.handle_release();
+            if is_orphaned {
+                lock.handle_session_ended();
+            }
             lock.is_free()
         });
         match free {

@@ -1,4 +1,4 @@
-//! The short way to a lock: one call, and a session that belongs to this one lock.
+//! The short way to a lock: one call, in the session that the client's locks share.
 
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 use super::guard::Guard;
 use super::mutex::in_time;
-use super::session::SessionBuilder;
-use crate::client::Client;
-use crate::error::Error;
+use super::session::{Session, SessionBuilder};
+use crate::client::{Client, LeaseEnd};
+use crate::error::{Code, Error};
+use crate::net::clock;
 
 impl Client {
-    /// Waits until the lock of this name is ours, in a [`Session`](super::Session) of its
-    /// own, which ends with the guard.
+    /// Waits until the lock of this name is ours, in the [`Session`] that all locks of
+    /// the client share: one lease, however many they are.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
@@ -24,15 +25,20 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// That is a lease granted and revoked for each lock. Whoever locks often opens one
-    /// session and takes [`Mutex`](super::Mutex)es from it. All that is said there holds
-    /// here, but that two tasks which lock the same name queue in etcd.
+    /// It is [`SessionBuilder::shared`] and [`Mutex::lock`](super::Mutex::lock), and all that is said there holds
+    /// here: two tasks that lock the same name pass it on to one another. The session is opened with the first lock,
+    /// and kept for a while when nobody has one. Where it is lost, so are all its locks; the next one is had in another,
+    /// and so is one that is still waited for, behind whoever waits already.
+    ///
+    /// Whoever wants a lock that is lost with no other opens a session for it, with [`Client::session`].
     pub fn lock(&self, name: impl Into<String>) -> LockBuilder<'_> {
         LockBuilder {
             session: self.session(),
             name: name.into(),
             value: None,
             timeout: None,
+            owner: None,
+            hold_max: None,
         }
     }
 }
@@ -41,7 +47,8 @@ impl Client {
 ///
 /// # Errors
 ///
-/// As [`Client::lease`] and [`Mutex::lock`](super::Mutex::lock).
+/// As [`SessionBuilder::shared`] and [`Mutex::lock`](super::Mutex::lock); but a loss of the session ends it only where the
+/// server refuses to renew leases ([`LeaseEnd::Refused`]).
 ///
 /// # Cancel safety
 ///
@@ -53,10 +60,12 @@ pub struct LockBuilder<'a> {
     name: String,
     value: Option<Bytes>,
     timeout: Option<Duration>,
+    owner: Option<String>,
+    hold_max: Option<Duration>,
 }
 
 impl LockBuilder<'_> {
-    /// As [`SessionBuilder::ttl`].
+    /// As [`SessionBuilder::ttl`]. Locks with the same time to live share a session.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.session = self.session.ttl(ttl);
         self
@@ -73,6 +82,55 @@ impl LockBuilder<'_> {
         self.timeout = Some(timeout);
         self
     }
+
+    /// As [`Mutex::owner`](super::Mutex::owner).
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// As [`Mutex::hold_at_most`](super::Mutex::hold_at_most).
+    pub fn hold_at_most(mut self, time: Duration) -> Self {
+        self.hold_max = Some(time);
+        self
+    }
+
+    /// As [`SessionBuilder::lock_delay`]. Locks with the same delay share a session.
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        self.session = self.session.lock_delay(delay);
+        self
+    }
+
+    async fn lock(&self) -> Result<Guard, Error> {
+        let mut backoff = None;
+        loop {
+            let session = self.session.clone().shared().await?;
+            let mut mutex = session.mutex(&self.name);
+            if let Some(value) = &self.value {
+                mutex = mutex.value(value.clone());
+            }
+            if let Some(owner) = &self.owner {
+                mutex = mutex.owner(owner);
+            }
+            if let Some(time) = self.hold_max {
+                mutex = mutex.hold_at_most(time);
+            }
+            let error = match mutex.lock().await {
+                Err(error) if error.is_lost() || error.code() == Code::Aborted => error,
+                locked => return locked,
+            };
+            match end(&session).await {
+                None | Some(LeaseEnd::Refused(_)) => return Err(error),
+                Some(_) => {}
+            }
+            // That a session was lost is found out by the first who uses it. Leases that are lost as soon as they
+            // are granted are not asked for in a loop.
+            match &mut backoff {
+                None => backoff = Some(session.shared().backoff()),
+                Some(backoff) => clock::sleep_until(clock::now() + backoff.next_wait()).await,
+            }
+        }
+    }
 }
 
 impl<'a> IntoFuture for LockBuilder<'a> {
@@ -81,14 +139,21 @@ impl<'a> IntoFuture for LockBuilder<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let locking = pin!(async {
-                let mut mutex = self.session.await?.mutex(&self.name);
-                if let Some(value) = self.value {
-                    mutex = mutex.value(value);
-                }
-                mutex.lock().await
-            });
+            let locking = pin!(self.lock());
             in_time(&self.name, self.timeout, locking).await
         })
     }
+}
+
+/// Why the session has ended. A waiter that sees its key go may be the first to learn of it, so the
+/// server is asked.
+async fn end(session: &Session) -> Option<LeaseEnd> {
+    let lease = session.shared().lease();
+    if lease.is_valid() {
+        let asked = session.client().lease_time_to_live(lease.id()).await;
+        if asked.is_ok_and(|answer| answer.ttl < 0) {
+            lease.gone();
+        }
+    }
+    lease.end()
 }
