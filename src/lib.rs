@@ -67,9 +67,9 @@ pub use client::{
 pub use client::{RawAnswer, RawCall};
 pub use concurrency::{
     Barrier, Committed, Consumer, DoubleBarrier, Election, FencedWrites, Guard, Held, Hold, Inside,
-    Isolation, Job, Latch, Leader, Leadership, LockEntry, ManagedSession, MultiGuard, MultiLock, Mutex,
-    Observe, Permits, Queue, ReadGuard, Replaced, RwLock, Semaphore, Session, Stm, Token, Transaction,
-    WriteGuard,
+    Isolation, Job, Latch, Leader, Leadership, LockEntry, Lost, ManagedSession, MultiGuard, MultiLock, Mutex,
+    Observe, Permits, Queue, ReadGuard, Reentrant, ReentrantGuard, Replaced, RwLock, Semaphore, Session, Stm,
+    Token, Transaction, WriteGuard,
 };
 #[cfg(feature = "tls")]
 pub use config::Tls;

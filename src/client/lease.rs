@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use super::kv::{awaited, idempotent};
 use super::{Call, Client, Route};
-use crate::core::lease::{LeaseEnd, valid_until};
+use crate::core::lease::{LeaseEnd, Term, valid_until};
 use crate::core::pool::Class;
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
@@ -65,6 +65,7 @@ impl Client {
     pub fn lease(&self, ttl: Duration) -> LeaseKeep<'_> {
         LeaseKeep {
             grant: self.lease_grant(ttl),
+            reserve: Duration::ZERO,
         }
     }
 
@@ -80,8 +81,14 @@ impl Client {
     ///
     /// Dropped before it completes, it has at most renewed the lease.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
+        self.keep_alive_reserving(id, Duration::ZERO).await
+    }
+
+    /// The same, with a [`LeaseKeep::reserve`].
+    pub(crate) async fn keep_alive_reserving(&self, id: LeaseId, reserve: Duration) -> Result<Lease, Error> {
         let (sent, answer) = self.channel().runtime().run(self.renew(id)).await?;
-        Lease::keep(self.leases_kept(), id, sent, answer.ttl, Proof::Renewal)
+        let term = term(answer.ttl, reserve);
+        Lease::keep(self.leases_kept(), id, sent, term, Proof::Renewal)
     }
 
     /// Grants a lease and leaves it alone: it ends after its time to live, which
@@ -236,12 +243,24 @@ impl IntoFuture for LeaseGrant<'_> {
 #[must_use = "a grant is sent only once it is awaited"]
 pub struct LeaseKeep<'a> {
     grant: LeaseGrant<'a>,
+    reserve: Duration,
 }
 
 impl LeaseKeep<'_> {
     /// As [`LeaseGrant::id`].
     pub fn id(mut self, id: LeaseId) -> Self {
         self.grant = self.grant.id(id);
+        self
+    }
+
+    /// The server is asked for so much more than the time to live, in whole seconds, rounded up. It is not
+    /// believed in here: between the end that this side sees and that on the server lies so much at least.
+    pub(crate) fn reserve(mut self, reserve: Duration) -> Self {
+        // Zero is refused.
+        if self.grant.request.ttl > 0 {
+            self.grant.request.ttl = self.grant.request.ttl.saturating_add(whole_seconds(reserve));
+        }
+        self.reserve = reserve;
         self
     }
 
@@ -261,6 +280,7 @@ impl IntoFuture for LeaseKeep<'_> {
         Keeping {
             grant: self.grant.into_future(),
             sent: None,
+            reserve: self.reserve,
             keeper,
         }
     }
@@ -274,6 +294,7 @@ pin_project! {
         #[pin]
         grant: Call<LeaseGrantResponse>,
         sent: Option<Instant>,
+        reserve: Duration,
         keeper: LeaseKeeper,
     }
 }
@@ -287,7 +308,8 @@ impl Future for Keeping {
         let sent = *this.sent.get_or_insert_with(clock::now);
         let granted = ready!(this.grant.poll(cx));
         Poll::Ready(granted.and_then(|granted| {
-            Lease::keep(this.keeper, LeaseId(granted.id), sent, granted.ttl, Proof::Grant)
+            let term = term(granted.ttl, *this.reserve);
+            Lease::keep(this.keeper, LeaseId(granted.id), sent, term, Proof::Grant)
         }))
     }
 }
@@ -362,7 +384,7 @@ impl Lease {
         keeper: &LeaseKeeper,
         id: LeaseId,
         sent: Instant,
-        ttl_seconds: i64,
+        term: Term,
         proof: Proof,
     ) -> Result<Lease, Error> {
         if id == LeaseId::NONE {
@@ -375,15 +397,14 @@ impl Lease {
                 message,
             ));
         }
-        let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
-        if valid_until(sent, ttl) <= clock::now() {
+        if valid_until(sent, term.believed()) <= clock::now() {
             let message = "the lease ran out before the answer came";
             let code = Code::DeadlineExceeded;
             return Err(Error::new(code, Origin::Library, Delivery::Answered, message));
         }
         Ok(Lease {
             keeper: keeper.clone(),
-            state: keeper.keep(id, sent, ttl, proof),
+            state: keeper.keep(id, sent, term, proof),
         })
     }
 
@@ -396,7 +417,12 @@ impl Lease {
     /// The time to live that the server granted.
     #[must_use]
     pub fn ttl(&self) -> Duration {
-        self.state.ttl()
+        self.state.term().ttl
+    }
+
+    /// For how long the server has it when it is not believed in any more, at least.
+    pub(crate) fn reserve(&self) -> Duration {
+        self.state.term().reserve
     }
 
     /// Whether the lease is proven to be alive now. Costs a look at the clock.
@@ -523,6 +549,15 @@ async fn renew_on(
 
 /// etcd counts in seconds. A part of one counts as one, so that no lease is
 /// shorter than what was asked for.
+/// What was granted, with a reserve in whole seconds.
+fn term(ttl_seconds: i64, reserve: Duration) -> Term {
+    let seconds = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Term {
+        ttl: seconds(ttl_seconds),
+        reserve: seconds(whole_seconds(reserve)),
+    }
+}
+
 fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
     i64::try_from(seconds).unwrap_or(i64::MAX)

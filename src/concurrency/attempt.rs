@@ -91,8 +91,9 @@ impl<'a, K: Kept> Attempt<'a, K> {
     pub(super) async fn run(mut self) -> Result<Result<Revision, Failure>, Error> {
         loop {
             match self.kept.poll_action() {
-                Some(Action::Register { gate }) => self.register(gate, false).await?,
-                Some(Action::RegisterIfEmpty { gate }) => self.register(gate, true).await?,
+                Some(Action::Register { gate }) => self.register(gate, false, None).await?,
+                Some(Action::RegisterIfEmpty { gate }) => self.register(gate, true, None).await?,
+                Some(Action::TakeOver { gate, seen }) => self.register(gate, false, Some(seen)).await?,
                 Some(Action::Watch(watched)) => self.watch(watched).await?,
                 Some(Action::Range {
                     upto,
@@ -111,13 +112,22 @@ impl<'a, K: Kept> Attempt<'a, K> {
         }
     }
 
-    async fn register(&mut self, gate: Revision, if_empty: bool) -> Result<(), Error> {
+    /// `over`: the own key, as it was last put, is taken over.
+    async fn register(
+        &mut self,
+        gate: Revision,
+        if_empty: bool,
+        over: Option<Revision>,
+    ) -> Result<(), Error> {
         // No etcd gives cause for more, but what speaks for it may.
         if self.refusals > REFUSALS_MAX && self.pause().await.is_none() {
             return Ok(());
         }
-        let place = self.kept.place();
-        let call = self.kept.register(self.session.client(), gate, self.value, if_empty);
+        let (client, place) = (self.session.client(), self.kept.place());
+        let call = match over {
+            Some(seen) => requests::take_over(client, place, gate, seen, self.value).into_future(),
+            None => self.kept.register(client, gate, self.value, if_empty),
+        };
         let Some(answer) = self.unless_ended(call).await else {
             return Ok(());
         };
@@ -179,10 +189,17 @@ impl<'a, K: Kept> Attempt<'a, K> {
     }
 
     async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
-        match keys {
-            Some(keys) => self.client().watch(keys).no_put().resume(false).catch_up(false).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(keys) = keys else {
+            return Ok(None);
+        };
+        let watch = self.client().watch(keys).resume(false).catch_up(false);
+        // A put of the own key is to be seen too, where it can be another session's.
+        let watch = if self.kept.place().is_owned() {
+            watch
+        } else {
+            watch.no_put()
+        };
+        watch.await.map(Some)
     }
 
     async fn watch_ended(&mut self, end: WatchEnd) -> Result<(), Error> {
@@ -273,7 +290,8 @@ impl<'a, K: Kept> Attempt<'a, K> {
         match news {
             News::Told(batch) => {
                 self.backoff.reset();
-                let deleted = batch.events.iter().filter_map(deletion);
+                let place = self.kept.place();
+                let deleted = batch.events.iter().filter_map(|event| deletion(place, event));
                 self.handle(|lock, now| lock.handle_deleted(now, deleted));
             }
             News::WatchEnded(end) => self.watch_ended(end).await?,
@@ -341,10 +359,11 @@ async fn next(watch: &mut Option<Watch>) -> Result<Batch, WatchEnd> {
     }
 }
 
-fn deletion(event: &Event) -> Option<(&Bytes, Revision)> {
+/// What is there no more; the key of an owner is another session's once it is put anew.
+fn deletion<'a>(place: &Place, event: &'a Event) -> Option<(&'a Bytes, Revision)> {
     match event {
-        Event::Delete { kv, .. } => Some((&kv.key, Revision(kv.mod_revision))),
-        Event::Put { .. } => None,
+        Event::Put { kv, .. } if !place.is_owned() || kv.key != place.key => None,
+        Event::Delete { kv, .. } | Event::Put { kv, .. } => Some((&kv.key, Revision(kv.mod_revision))),
     }
 }
 

@@ -58,6 +58,9 @@ async fn settle(shared: Arc<Shared>, ticket: Arc<Ticket>, places: Arc<Semaphore>
 pub(super) async fn undo(shared: &Shared, ticket: &Ticket) -> Result<i64, Error> {
     let (client, place, lease) = (shared.client(), ticket.place(), shared.lease());
     let mut deleted = 0;
+    if shared.is_delayed() {
+        ticket.handle(lease, |lock, _| lock.handle_session_ended());
+    }
     while let Some(action) = ticket.poll_action() {
         let close_gate = match action {
             Action::Release { close_gate, .. } => close_gate,

@@ -3,15 +3,14 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::grip::Grip;
 use super::refusal::lost;
 use super::requests::misfit;
 use super::session::Session;
-use super::slot::Slot;
 use crate::client::{Client, Compare, Delete, Op, Put, Txn};
 use crate::error::{Delivery, Error};
 use crate::pb::etcdserverpb::response_op::Response;
@@ -54,7 +53,7 @@ pub struct FencedWrites<'a> {
     /// The comparisons, and the options of the call.
     txn: Txn<&'a Client>,
     /// Of what is passed on within the session.
-    slot: Option<&'a Arc<Slot>>,
+    grip: Option<&'a Grip>,
 }
 
 impl<'a> FencedWrites<'a> {
@@ -62,13 +61,13 @@ impl<'a> FencedWrites<'a> {
         FencedWrites {
             session,
             txn: fences.into_iter().fold(session.client().txn(), Txn::when),
-            slot: None,
+            grip: None,
         }
     }
 
     /// What is passed on within the session is not to be while a write may be under way.
-    pub(super) fn tainting(mut self, slot: &'a Arc<Slot>) -> FencedWrites<'a> {
-        self.slot = Some(slot);
+    pub(super) fn tainting(mut self, grip: &'a Grip) -> FencedWrites<'a> {
+        self.grip = Some(grip);
         self
     }
 
@@ -109,7 +108,7 @@ impl<'a> FencedWrites<'a> {
                 "nothing was written: what the fence is of is ours no more",
             )
         };
-        let mut doubt = Doubt(self.slot);
+        let mut doubt = Doubt(self.grip);
         if !self.session.is_valid() {
             return Err(refused());
         }
@@ -160,7 +159,7 @@ awaited!(Delete, ResponseDeleteRange, DeleteRangeResponse);
 awaited!(Txn, ResponseTxn, TxnResponse);
 
 /// Until it is settled, a write may be under way.
-struct Doubt<'a>(Option<&'a Arc<Slot>>);
+struct Doubt<'a>(Option<&'a Grip>);
 
 impl Doubt<'_> {
     fn settle(&mut self) {
@@ -170,8 +169,8 @@ impl Doubt<'_> {
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0 {
-            slot.word().taint();
+        if let Some(grip) = self.0 {
+            grip.taint();
         }
     }
 }

@@ -6,15 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fenced::FencedWrites;
-use super::refusal::lost;
+use super::grip::Grip;
+use super::lost::Lost;
+use super::refusal::lost_by;
 use super::releaser;
+use super::requests;
 use super::seat::Seat;
 use super::session::Session;
 use super::token::Token;
 use super::who::ask_key;
-use crate::client::{Compare, Event, LeaseEnd};
+use crate::client::{Compare, Event};
 use crate::error::Error;
 use crate::net::race::{Either, race};
+use crate::types::Revision;
 
 /// The proof that a lock is held. Owned: it can go to another task or thread.
 ///
@@ -24,17 +28,22 @@ use crate::net::race::{Either, race};
 /// # Guarantees
 ///
 /// What is said of [`Mutex`](super::Mutex) and [`Session`] holds. A guard's
-/// validity is its session's: that somebody deleted the lock's key by hand is
-/// seen by [`Guard::fence`] and by [`Guard::release`] only.
+/// validity is its session's, up to [`Mutex::hold_at_most`](super::Mutex::hold_at_most): that somebody
+/// deleted the lock's key by hand is seen by [`Guard::fence`] and by [`Guard::release`] only, or where
+/// it has an [owner](super::Mutex::owner).
 #[must_use = "a lock is given back when its guard is dropped"]
 pub struct Guard {
-    seat: Seat,
+    grip: Grip,
     token: Token,
+    /// What tells its key from others of that name.
+    mark: Revision,
 }
 
 impl Guard {
-    pub(super) fn new(seat: Seat, token: Token) -> Guard {
-        Guard { seat, token }
+    pub(super) fn new(seat: Seat, token: Token, hold_max: Option<Duration>) -> Guard {
+        let mark = seat.slot().mark(token.create_revision());
+        let grip = Grip::new(seat, mark, hold_max);
+        Guard { grip, token, mark }
     }
 
     /// The fencing token of this grant.
@@ -46,35 +55,35 @@ impl Guard {
     /// The key of this lock in etcd.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        &self.seat.slot().place().key
+        &self.grip.slot().place().key
     }
 
     /// The session that the lock hangs on.
     #[must_use]
     pub fn session(&self) -> &Session {
-        self.seat.session()
+        self.grip.session()
     }
 
     /// Whether the lock is proven to be ours at this moment.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.session().is_valid()
+        self.grip.is_valid()
     }
 
     /// For how long from now the lock is ours without any further renewal.
     #[must_use]
     pub fn valid_for(&self) -> Duration {
-        self.session().valid_for()
+        self.grip.valid_for()
     }
 
-    /// Completes when the lock is lost, at the deadline at the latest and with no
+    /// Completes when the lock is lost, and says why: at the deadline at the latest and with no
     /// help from the network.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn lost(&self) -> LeaseEnd {
-        self.session().ended().await
+    pub async fn lost(&self) -> Lost {
+        self.grip.lost().await
     }
 
     /// A comparison that holds only while the lock is ours in etcd itself: put it
@@ -97,7 +106,7 @@ impl Guard {
     /// ```
     #[must_use]
     pub fn fence(&self) -> Compare {
-        self.seat.fence();
+        self.grip.fence();
         self.compare()
     }
 
@@ -111,7 +120,7 @@ impl Guard {
     /// # }
     /// ```
     pub fn fenced(&self) -> FencedWrites<'_> {
-        FencedWrites::new(self.session(), [self.compare()]).tainting(self.seat.slot())
+        FencedWrites::new(self.session(), [self.compare()]).tainting(&self.grip)
     }
 
     /// This grant's key is not to be passed on to another task of the session, nor to linger: it
@@ -119,7 +128,7 @@ impl Guard {
     /// called where a write with [`Guard::fence`] failed and may still be carried out
     /// ([`Delivery::Unknown`](crate::error::Delivery::Unknown)).
     pub fn taint(&self) {
-        self.seat.slot().word().taint();
+        self.grip.taint();
     }
 
     /// Waits until somebody [asks](crate::Client::ask_to_release) for the lock, and says with
@@ -136,7 +145,7 @@ impl Guard {
     ///
     /// Cancel safe: called again, it hears the last message again.
     pub async fn asked(&self) -> Result<Bytes, Error> {
-        let (client, place) = (self.session().client(), self.seat.slot().place());
+        let (client, place) = (self.session().client(), self.grip.slot().place());
         let name = place.prefix.strip_suffix(b"/").unwrap_or_default();
         let key = ask_key(name, &place.key);
         // A request to an earlier key of ours is older than this one.
@@ -170,7 +179,9 @@ impl Guard {
     ///
     /// Dropped, it goes on in the background.
     pub async fn release(self) -> Result<(), Error> {
-        let mut seat = self.seat;
+        const LOST: &str = "the lock had been lost before it was released";
+        let session = self.session().clone();
+        let mut seat = self.grip.into_seat().map_err(|why| lost_by(&session, Some(why), LOST))?;
         if seat.pass() {
             return Ok(());
         }
@@ -178,10 +189,7 @@ impl Guard {
         if releaser::undo(seat.session().shared(), seat.slot()).await? {
             return Ok(());
         }
-        Err(lost(
-            seat.session(),
-            "the lock had been lost before it was released",
-        ))
+        Err(lost_by(&session, None, LOST))
     }
 
     /// Does `work` for as long as the lock is ours, and gives the lock back then.
@@ -215,7 +223,7 @@ impl Guard {
         // The loss is asked for first, so that nothing is begun after it.
         let done = match race(self.lost(), work(&self)).await {
             Either::Right(done) if self.is_valid() => done,
-            _ => return Err(lost(self.session(), "the lock was lost while it was used")),
+            _ => return Err(self.lost_before("the lock was lost while it was used")),
         };
         match self.release().await {
             Err(error) if error.is_lost() => Err(error),
@@ -223,13 +231,18 @@ impl Guard {
         }
     }
 
+    /// It is ours no more.
+    pub(super) fn lost_before(&self, message: &'static str) -> Error {
+        lost_by(self.session(), self.grip.why_lost(), message)
+    }
+
     fn compare(&self) -> Compare {
-        Compare::create_revision(self.seat.slot().place().key.clone()).equal(self.token.create_revision())
+        requests::is_still(self.grip.slot().place(), self.mark)
     }
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("token", &self.token).field("seat", &self.seat).finish()
+        f.debug_struct("Guard").field("token", &self.token).field("grip", &self.grip).finish()
     }
 }

@@ -35,7 +35,7 @@ impl Held {
         let place = entry.place();
         let key = place.writers_key().unwrap_or(&place.key).clone();
         Held {
-            token: Token::new(created, 0),
+            token: Token::new(created, 0, 0),
             key,
             keys: i64::try_from(place.keys().count()).unwrap_or(i64::MAX),
             entry,

@@ -16,6 +16,7 @@ use super::refusal::refused;
 use super::seat::{Found, Seat};
 use super::session::Session;
 use super::slot::Slot;
+use super::token::Token;
 use super::word::Terms;
 use crate::core::lock::Failure;
 use crate::error::{Code, Delivery, Error, Origin};
@@ -39,7 +40,7 @@ use crate::net::race::{Either, race};
 /// No two guards of a name are valid at the same time, as long as the clocks keep
 /// their rate (see [`Session`]), nobody deletes the keys by hand, and code stops
 /// when it learns of the loss. A process that is paused between a check and its
-/// effect cannot be stopped by any lock: for that there is the [`Token`](super::Token), and
+/// effect cannot be stopped by any lock: for that there is the [`Token`], and
 /// [`Guard::fence`] for writes into etcd itself.
 ///
 /// Until the session's deadline the server does not expire the key. Where somebody revokes the lease
@@ -55,6 +56,7 @@ pub struct Mutex {
     value: Bytes,
     timeout: Option<Duration>,
     terms: Terms,
+    hold_max: Option<Duration>,
 }
 
 /// Another process waits so much longer at most: some round trips on a network, while the
@@ -89,6 +91,7 @@ impl Session {
                 kept_time_max: nanos(LINGER_AT_MOST),
                 one_token_per_key: false,
             },
+            hold_max: None,
         }
     }
 }
@@ -159,6 +162,41 @@ impl Mutex {
         self
     }
 
+    /// Who wants the lock, by a name that outlives the process: whoever comes back under it has its place in
+    /// the queue again, and the lock itself, at once and in place, where the session that had it is
+    /// gone but its lease has not run out yet. Default: nobody; what a session that ended has left is waited for.
+    ///
+    /// The key is `<name>/@<owner>` then. It keeps its create_revision when it is taken over;
+    /// [`Token::takeovers`] rises, and what the earlier session does with its [`Guard::fence`]
+    /// fails. A guard watches its key, which costs a watch and a read: one that is taken
+    /// over is lost, and [`Guard::lost`] says [`Lost::TakenOver`](super::Lost::TakenOver).
+    ///
+    /// One session at a time is to use an owner's name. Two that live take the lock from one
+    /// another each time they lock it, whether it is held or not: the token and the fence tell them
+    /// apart, [`Guard::is_valid`] only once the news has come. Where two come back at the same time one of
+    /// them gets it, and the other may end in [`Code::Aborted`].
+    ///
+    /// A lock fails with [`Code::InvalidArgument`] where the owner is empty or has a `/` in it, or with
+    /// [`Mutex::one_token_per_key`].
+    #[must_use]
+    pub fn owner(mut self, owner: &str) -> Mutex {
+        self.slot = self.session.shared().slot_of_owner(&self.name, owner);
+        self
+    }
+
+    /// For how long one guard has the lock at most, from its grant on: for holders that hang. Then it is
+    /// lost to the guard, [`Guard::lost`] says [`Lost::HeldTooLong`](super::Lost::HeldTooLong), and the lock
+    /// is given back in the background, by deleting its key. Default: as long as the session lives.
+    ///
+    /// The holder's code is not stopped. What it does afterwards is told from the next holder's by
+    /// [`Guard::fence`] and the [`Token`] alone, as after any loss; [`Guard::run`] drops it at its
+    /// next await. Each guard costs a task that waits with it.
+    #[must_use]
+    pub fn hold_at_most(mut self, time: Duration) -> Mutex {
+        self.hold_max = Some(time);
+        self
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -188,10 +226,9 @@ impl Mutex {
         consume_budget().await;
         let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
-            return Ok(Guard::new(seat, token));
+            return Ok(self.guard(seat, token));
         }
-        let locking = pin!(self.acquire(taken));
-        in_time(&self.name, self.timeout, locking).await
+        self.in_time(pin!(self.acquire(taken))).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
@@ -214,9 +251,16 @@ impl Mutex {
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
         let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
-            return Ok(Some(Guard::new(seat, token)));
+            return Ok(Some(self.guard(seat, token)));
         }
-        let locking = pin!(self.try_acquire(taken));
+        self.in_time(pin!(self.try_acquire(taken))).await
+    }
+
+    /// Gives up what takes longer than [`Mutex::timeout`].
+    pub(super) async fn in_time<T>(
+        &self,
+        locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    ) -> Result<T, Error> {
         in_time(&self.name, self.timeout, locking).await
     }
 
@@ -234,7 +278,7 @@ impl Mutex {
                 return Err(self.refused(Failure::SessionEnded));
             };
             match found {
-                Found::Granted(token) => return Ok(Guard::new(seat, token)),
+                Found::Granted(token) => return Ok(self.guard(seat, token)),
                 Found::Stale if !self.renew(&seat).await? => continue,
                 Found::Stale | Found::Nothing => {}
             }
@@ -251,7 +295,7 @@ impl Mutex {
             };
         };
         match found {
-            Found::Granted(token) => return Ok(Some(Guard::new(seat, token))),
+            Found::Granted(token) => return Ok(Some(self.guard(seat, token))),
             Found::Stale if !self.renew(&seat).await? => return Ok(None),
             Found::Stale | Found::Nothing => {}
         }
@@ -271,8 +315,12 @@ impl Mutex {
             if self.terms.linger > 0 && !self.terms.one_token_per_key {
                 recall::begin(&self.session, seat.slot(), self.terms.linger);
             }
-            Guard::new(seat, token)
+            self.guard(seat, token)
         }))
+    }
+
+    fn guard(&self, seat: Seat, token: Token) -> Guard {
+        Guard::new(seat, token, self.hold_max)
     }
 
     /// Makes way for a key of its own. Where that fails the releaser goes on with it, once
@@ -285,8 +333,16 @@ impl Mutex {
     }
 
     fn slot(&self) -> Result<&Arc<Slot>, Error> {
-        let bad_name = || Error::invalid(format!("{:?} cannot be the name of a lock", self.name));
-        self.slot.as_ref().ok_or_else(bad_name)
+        let Some(slot) = &self.slot else {
+            let message = format!("{:?}, or its owner, cannot be the name of a lock", self.name);
+            return Err(Error::invalid(message));
+        };
+        if slot.place().is_owned() && self.terms.one_token_per_key {
+            let message =
+                "a lock with an owner keeps its key when it is taken over: one token for each key is too few";
+            return Err(Error::invalid(message));
+        }
+        Ok(slot)
     }
 
     fn refused(&self, failure: Failure) -> Error {

@@ -141,6 +141,10 @@ impl Recall {
                     }
                 }
                 Event::Delete { kv, .. } if kv.key == place.key => word.lose(kv.mod_revision),
+                // Another session of the owner has taken it over.
+                Event::Put { kv, .. } if kv.key == place.key && kv.lease != place.lease.0 => {
+                    word.lose(kv.mod_revision);
+                }
                 _ => {}
             }
         }

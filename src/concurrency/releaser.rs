@@ -117,6 +117,9 @@ impl Drop for Unsettled {
 pub(super) async fn undo(shared: &Shared, slot: &Slot) -> Result<bool, Error> {
     let (client, place) = (shared.client(), slot.place());
     let mut deleted = None;
+    if shared.is_delayed() {
+        slot.handle(|lock, _| lock.handle_session_ended());
+    }
     while let Some(action) = slot.poll_action() {
         let answered = match action {
             Action::Release {

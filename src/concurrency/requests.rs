@@ -34,8 +34,24 @@ pub(super) fn register<'a>(
         true => txn,
         false => newest(place).fold(txn, Txn::then),
     };
-    let txn = txn.or_else(own(place)).or_else(Op::get(place.gate.clone()).keys_only());
-    newest(place).fold(txn, Txn::or_else)
+    look(txn, place)
+}
+
+/// If the own key was last put at `seen` and the gate is unchanged: put it on our lease, read
+/// the queue.
+pub(super) fn take_over<'a>(
+    client: &'a Client,
+    place: &Place,
+    gate: Revision,
+    seen: Revision,
+    value: &Bytes,
+) -> Txn<&'a Client> {
+    let txn = client
+        .txn()
+        .control()
+        .when(Compare::mod_revision(place.key.clone()).equal(seen))
+        .when(Compare::mod_revision(place.gate.clone()).equal(gate));
+    look(newest(place).fold(put(txn, place, value), Txn::then), place)
 }
 
 /// Has a [`register`] compare with another gate.
@@ -171,7 +187,8 @@ pub(super) fn given_up(answer: &TxnResponse) -> i64 {
     deleted.sum()
 }
 
-/// If the own key is the one that was granted: delete it. Closes the gate in
+/// If the own key is the one that was granted: delete it. `created` is its mod_revision where it
+/// is an owner's. Closes the gate in
 /// either case where a register may still be under way.
 pub(super) fn release<'a>(
     client: &'a Client,
@@ -179,11 +196,7 @@ pub(super) fn release<'a>(
     created: Revision,
     close_gate: bool,
 ) -> Txn<&'a Client> {
-    let txn = client
-        .txn()
-        .control()
-        .when(Compare::create_revision(place.key.clone()).equal(created))
-        .then(Op::delete(place.key.clone()));
+    let txn = client.txn().control().when(is_still(place, created)).then(Op::delete(place.key.clone()));
     if close_gate {
         txn.then(close(place)).or_else(close(place)).or_else(own(place))
     } else {
@@ -191,9 +204,18 @@ pub(super) fn release<'a>(
     }
 }
 
-/// Has a [`release`] delete the key that was created by this revision.
-pub(super) fn set_created(release: &mut Txn, created: Revision) {
+/// Has a [`release`] delete the key with this revision, as [`is_still`] means it.
+pub(super) fn set_revision(release: &mut Txn, created: Revision) {
     release.compare_with(0, created);
+}
+
+/// Whether the own key is the one with this create_revision, or mod_revision where it is an owner's.
+pub(super) fn is_still(place: &Place, revision: Revision) -> Compare {
+    let key = place.key.clone();
+    match place.is_owned() {
+        true => Compare::mod_revision(key).equal(revision),
+        false => Compare::create_revision(key).equal(revision),
+    }
 }
 
 /// The own key that a release found instead of the one that was granted.
@@ -204,13 +226,19 @@ pub(super) fn unreleased(answer: &TxnResponse, close_gate: bool) -> Result<Optio
     }
 }
 
-/// If the gate is unchanged: delete the own key and change the gate.
+/// If the gate is unchanged: delete the own key and change the gate. An owner's key may hang
+/// on another lease, and is another session's then.
 pub(super) fn withdraw<'a>(client: &'a Client, place: &Place, gate: Revision) -> Txn<&'a Client> {
+    let delete = Op::from(Op::delete(place.key.clone()));
+    let delete = match place.is_owned() {
+        true => Txn::new().when(Compare::lease(place.key.clone()).equal(place.lease)).then(delete).into(),
+        false => delete,
+    };
     client
         .txn()
         .control()
         .when(Compare::mod_revision(place.gate.clone()).equal(gate))
-        .then(Op::delete(place.key.clone()))
+        .then(delete)
         .then(close(place))
         .or_else(Op::get(place.gate.clone()).keys_only())
         .or_else(own(place))
@@ -248,6 +276,12 @@ fn keys_of_each(queues: usize) -> u32 {
 
 fn newest_of<C>(range: Get<C>, limit: u32) -> Get<C> {
     range.keys_only().limit(limit).sort(SortTarget::Create, SortOrder::Descend)
+}
+
+/// Where nothing is put: the own key, the gate and the queue.
+fn look<'a>(txn: Txn<&'a Client>, place: &Place) -> Txn<&'a Client> {
+    let txn = txn.or_else(own(place)).or_else(Op::get(place.gate.clone()).keys_only());
+    newest(place).fold(txn, Txn::or_else)
 }
 
 fn put<'a>(txn: Txn<&'a Client>, place: &Place, value: &Bytes) -> Txn<&'a Client> {

@@ -57,7 +57,10 @@ impl Seat {
             is_fenced: AtomicBool::new(false),
         };
         let found = match taken {
-            Taken::Granted(created, sequence) => Found::Granted(Token::new(Revision(created), sequence)),
+            Taken::Granted(created, sequence) => {
+                let takeovers = seat.slot().takeovers();
+                Found::Granted(Token::new(Revision(created), takeovers, sequence))
+            }
             Taken::Fresh => Found::Nothing,
             Taken::Stale => Found::Stale,
         };
@@ -94,7 +97,7 @@ impl Seat {
     /// The key is ours.
     pub(super) fn granted(&self, created: Revision) -> Token {
         self.slot().granted(created);
-        Token::new(created, 0)
+        Token::new(created, self.slot().takeovers(), 0)
     }
 
     /// A comparison with the key was given out.

@@ -48,6 +48,7 @@ impl Client {
         SessionBuilder {
             client: self,
             ttl: TTL_DEFAULT,
+            lock_delay: Duration::ZERO,
             lease: None,
             gate_prefix: String::new(),
         }
@@ -60,6 +61,7 @@ impl Client {
 pub struct SessionBuilder<'a> {
     pub(super) client: &'a Client,
     pub(super) ttl: Duration,
+    pub(super) lock_delay: Duration,
     pub(super) lease: Option<LeaseId>,
     pub(super) gate_prefix: String,
 }
@@ -73,9 +75,29 @@ impl SessionBuilder<'_> {
         self
     }
 
+    /// For how long a lock stays closed after a holder that did not give it back: so much time lies at
+    /// least between the moment at which its guard says that it is lost and the next
+    /// one's grant, in whole seconds, rounded up. For resources that cannot tell a holder that is late by
+    /// its [`Token`](super::Token): what it has sent comes to rest meanwhile. Default: none.
+    ///
+    /// The lease lives for that much longer on the server than it is believed in here. So everybody who
+    /// waits waits for it, whatever client it is, and nothing is paid where locks are given back.
+    /// Whoever crashes, also while it waits, blocks the others for the
+    /// [time to live](SessionBuilder::ttl) and the delay. A guard that is lost frees nothing any
+    /// sooner by being dropped or released, also where it is lost to
+    /// [`Mutex::hold_at_most`](super::Mutex::hold_at_most).
+    ///
+    /// What is given back by hand is free at once: by [`Session::close`], or by somebody who
+    /// revokes the lease or deletes the key. And whoever [takes over](super::Mutex::owner) its
+    /// own lock does not wait.
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        self.lock_delay = delay;
+        self
+    }
+
     /// Goes on with a lease that exists, as that of a session that was
     /// [orphaned](Session::orphan), or whose process ended, and has not run out yet: with
-    /// its TTL, and with all keys that hang on it. Whoever had it before must be gone, for
+    /// its TTL, less the [delay](SessionBuilder::lock_delay), and with all keys that hang on it. Whoever had it before must be gone, for
     /// the two would be one to etcd.
     ///
     /// Awaiting it fails with [`EtcdError::LeaseNotFound`](crate::EtcdError::LeaseNotFound)
@@ -108,10 +130,11 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
         Box::pin(async move {
             let client = self.client.clone();
             let Some(id) = self.lease else {
-                let lease = self.client.lease(self.ttl).await?;
+                let lease = self.client.lease(self.ttl).reserve(self.lock_delay).await?;
                 return Ok(Session::new(client, lease, self.gate_prefix));
             };
-            let session = Session::new(client, self.client.keep_alive(id).await?, self.gate_prefix);
+            let lease = self.client.keep_alive_reserving(id, self.lock_delay).await?;
+            let session = Session::new(client, lease, self.gate_prefix);
             session.shared.entries().number_from(chance() >> 16);
             Ok(session)
         })

@@ -29,6 +29,7 @@ pub(super) struct Sessions {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     ttl: Duration,
+    lock_delay: Duration,
     gate_prefix: String,
 }
 
@@ -65,13 +66,14 @@ impl Kind {
     pub(super) fn of(builder: &SessionBuilder<'_>) -> Kind {
         Kind {
             ttl: builder.ttl,
+            lock_delay: builder.lock_delay,
             gate_prefix: builder.gate_prefix.clone(),
         }
     }
 
     /// Such a session, of this client.
     pub(super) fn builder<'a>(&self, client: &'a Client) -> SessionBuilder<'a> {
-        client.session().ttl(self.ttl).gate_prefix(&*self.gate_prefix)
+        client.session().ttl(self.ttl).lock_delay(self.lock_delay).gate_prefix(&*self.gate_prefix)
     }
 }
 

@@ -61,6 +61,12 @@ impl Shared {
         &self.lease
     }
 
+    /// Whether the session is over and had a delay: what it has not given back by then is left to the
+    /// lease, so that nobody has it any sooner.
+    pub(super) fn is_delayed(&self) -> bool {
+        !self.lease.reserve().is_zero() && !self.lease.is_valid()
+    }
+
     pub(super) fn backlog(&self) -> &Backlog {
         &self.backlog
     }
@@ -114,7 +120,19 @@ impl Shared {
     /// The slot of this name, shared by all tasks that want it; `None` where it cannot be
     /// the name of a lock.
     pub(super) fn slot(&self, name: &str) -> Option<Arc<Slot>> {
-        let place = || Place::new(name, self.lease.id(), &self.gate_prefix);
+        self.find(name, || Place::new(name, self.lease.id(), &self.gate_prefix))
+    }
+
+    /// The slot of this name and this owner; `None` where they cannot be those of a lock.
+    pub(super) fn slot_of_owner(&self, name: &str, owner: &str) -> Option<Arc<Slot>> {
+        // No other pair reads so, and no name, for none ends like the prefix of a gate.
+        let both = format!("{name}/{owner}#gate");
+        self.find(&both, || {
+            Place::of_owner(name, owner, self.lease.id(), &self.gate_prefix)
+        })
+    }
+
+    fn find(&self, name: &str, place: impl FnOnce() -> Option<Place>) -> Option<Arc<Slot>> {
         let slot = self.slots.find(name, &self.lease, place)?;
         self.backlog.reserve(self.slots.len());
         Some(slot)

@@ -37,6 +37,8 @@ impl Client {
             name: name.into(),
             value: None,
             timeout: None,
+            owner: None,
+            hold_max: None,
         }
     }
 }
@@ -58,6 +60,8 @@ pub struct LockBuilder<'a> {
     name: String,
     value: Option<Bytes>,
     timeout: Option<Duration>,
+    owner: Option<String>,
+    hold_max: Option<Duration>,
 }
 
 impl LockBuilder<'_> {
@@ -79,6 +83,24 @@ impl LockBuilder<'_> {
         self
     }
 
+    /// As [`Mutex::owner`](super::Mutex::owner).
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// As [`Mutex::hold_at_most`](super::Mutex::hold_at_most).
+    pub fn hold_at_most(mut self, time: Duration) -> Self {
+        self.hold_max = Some(time);
+        self
+    }
+
+    /// As [`SessionBuilder::lock_delay`]. Locks with the same delay share a session.
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        self.session = self.session.lock_delay(delay);
+        self
+    }
+
     async fn lock(&self) -> Result<Guard, Error> {
         let mut backoff = None;
         loop {
@@ -86,6 +108,12 @@ impl LockBuilder<'_> {
             let mut mutex = session.mutex(&self.name);
             if let Some(value) = &self.value {
                 mutex = mutex.value(value.clone());
+            }
+            if let Some(owner) = &self.owner {
+                mutex = mutex.owner(owner);
+            }
+            if let Some(time) = self.hold_max {
+                mutex = mutex.hold_at_most(time);
             }
             let error = match mutex.lock().await {
                 Err(error) if error.is_lost() || error.code() == Code::Aborted => error,

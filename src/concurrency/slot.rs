@@ -23,7 +23,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// The slot of a name, shared by all tasks that want it; `make` finds its place
+    /// The slot of a name, or of a name and an owner, shared by all tasks that want it; `make` finds its place
     /// where it is a new one.
     pub(super) fn find(
         self: &Arc<Slots>,
@@ -122,6 +122,23 @@ impl Slot {
     /// The key was granted to who has the turn.
     pub(super) fn granted(&self, created: Revision) {
         self.word.granted(created.0, clock::now().0);
+    }
+
+    /// How often the key was taken over that is granted. Only for who has the turn.
+    pub(super) fn takeovers(&self) -> u32 {
+        match self.place.is_owned() {
+            true => self.lock().put().takeovers,
+            false => 0,
+        }
+    }
+
+    /// What tells the key that is granted, with this create_revision, from others of its name.
+    /// Only for who has the turn.
+    pub(super) fn mark(&self, created: Revision) -> Revision {
+        match self.place.is_owned() {
+            true => self.lock().put().at,
+            false => created,
+        }
     }
 
     /// Who has the turn is done with the lock; see [`Word::end`].

@@ -60,7 +60,7 @@ impl Templates {
         let mut kept = self.lock();
         let release = match kept.release.take() {
             Some(mut release) => {
-                requests::set_created(&mut release, created);
+                requests::set_revision(&mut release, created);
                 release
             }
             None => requests::release(client, place, created, false).detach(),

@@ -14,7 +14,7 @@ use crate::types::{KeyRange, LeaseId, Revision};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockEntry {
-    /// The key in the queue.
+    /// The key in the queue; `<name>/@<owner>` where it has an [owner](super::Mutex::owner).
     pub key: Bytes,
     /// The key's create_revision: the place in the queue, and in the holder's token.
     pub created: Revision,

@@ -56,7 +56,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use end::{LeaseEnd, valid_until};
+pub use end::{LeaseEnd, Term, valid_until};
 use rules::{Rule, Rules};
 use stream::{State, Stream};
 use table::{Reply, Table};
@@ -165,7 +165,7 @@ impl Leases {
     }
 
     /// Keeps this lease alive from now on. A request sent at `sent` granted or
-    /// renewed it for `ttl`.
+    /// renewed it for `ttl`, of which a [`Term::reserve`] is taken off already, here and in a reply.
     pub fn handle_kept(&mut self, now: Instant, id: LeaseId, sent: Instant, ttl: Duration) {
         self.advance(now);
         let slot = self.table.keep(id);

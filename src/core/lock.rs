@@ -23,6 +23,10 @@
 //! watch sees every key leave it. Where there are many, only the newest of them is
 //! watched, and its end leads to a read; `wait` decides that.
 //!
+//! An owner's key may be there from an earlier session of the same owner. It is taken over by
+//! putting it on our lease, which keeps its create_revision, so its place, and all that was
+//! said above; which session has it is told by its mod_revision.
+//!
 //! Why there is a gate: a register whose answer was lost may be carried out long
 //! after, by another member, when this side has given up or has already released.
 //! Each register demands that the gate key has not changed since it was read, so
@@ -45,7 +49,10 @@ mod action;
 mod claim;
 #[cfg(test)]
 mod claims;
+#[cfg(test)]
+mod owners;
 mod place;
+mod put;
 #[cfg(test)]
 mod readings;
 mod rules;
@@ -60,6 +67,7 @@ mod wait;
 pub use self::action::{Action, Failure, Registered, Watched};
 pub use self::claim::Claim;
 pub use self::place::{ASK_SUFFIX, Place};
+pub use self::put::Put;
 
 /// How many keys an answer about the queue shows at most, the newest ones: room
 /// for what is watched and some keys of nested names, and 10 KB or so however
@@ -86,6 +94,9 @@ pub struct Lock {
     deadline: Instant,
     /// The task does not want to wait.
     tries: bool,
+    /// The lease that an owner's key was found on first.
+    orphan: Option<i64>,
+    put: Put,
     phase: Phase,
     actions: VecDeque<Action>,
     jitter: Jitter,
@@ -97,10 +108,15 @@ pub struct Lock {
 #[derive(Debug)]
 enum Phase {
     Free,
-    Register { in_flight: bool, if_empty: bool },
+    Register {
+        in_flight: bool,
+        if_empty: bool,
+        /// What is taken over.
+        over: Option<Put>,
+    },
     Wait(Wait),
-    Held { created: Revision },
-    Release { created: Revision },
+    Held(Revision),
+    Release(Revision),
     Withdraw,
 }
 
@@ -114,6 +130,8 @@ impl Lock {
             loose: false,
             deadline,
             tries: false,
+            orphan: None,
+            put: Put::default(),
             phase: Phase::Free,
             actions: VecDeque::new(),
             jitter: Jitter::new(seed),
@@ -148,6 +166,12 @@ impl Lock {
         self.gate
     }
 
+    /// How the key was put that was granted last.
+    #[must_use]
+    pub fn put(&self) -> Put {
+        self.put
+    }
+
     /// A task wants the lock, and waits for it. Only at rest.
     pub fn handle_acquire(&mut self, now: Instant) {
         self.begin(now, false);
@@ -170,7 +194,7 @@ impl Lock {
 
     /// A register was answered.
     pub fn handle_registered(&mut self, now: Instant, answer: &Registered<'_>) {
-        let Phase::Register { if_empty, .. } = self.phase else {
+        let Phase::Register { if_empty, over, .. } = self.phase else {
             return;
         };
         let moved = !answer.put && self.gate != answer.gate;
@@ -179,9 +203,12 @@ impl Lock {
             self.loose = false;
             self.gate = answer.gate;
         }
-        let created = match answer.own {
-            _ if answer.put => answer.revision,
-            Some(own) if own.lease == self.place.lease.0 => Revision(own.create_revision),
+        self.put = match answer.own {
+            _ if answer.put => Put::new(answer.revision, over),
+            Some(own) if own.lease == self.place.lease.0 => Put::found(own),
+            Some(own) if self.place.is_owned() && self.orphan.is_none_or(|lease| lease == own.lease) => {
+                return self.take_over(own);
+            }
             // Not ours to delete: a release of a key that does not exist closes the
             // gate where that has to be done.
             Some(_) => return self.leave(Failure::KeyTaken, self.loose.then_some(Revision::ZERO)),
@@ -196,8 +223,9 @@ impl Lock {
             None => return self.register(if_empty && moved),
         };
         let reread_at = self.next_reread(now);
-        self.phase = Phase::Wait(Wait::new(created, answer.revision, reread_at));
-        match answer.put || !answer.more && self.place.has_one_key() {
+        self.phase = Phase::Wait(Wait::new(self.put.created, answer.revision, reread_at));
+        let is_newest = answer.put && over.is_none();
+        match is_newest || !answer.more && self.place.has_one_key() {
             true => self.learn(now, answer.revision, answer.queue, answer.more),
             // The newest entries; we may be older than all of them. And where one key
             // of several is found, it has to be seen whether the others are there.
@@ -207,7 +235,10 @@ impl Lock {
 
     /// A register failed. `unknown`: it may have been carried out, or may yet be.
     pub fn handle_register_failed(&mut self, now: Instant, unknown: bool) {
-        if let Phase::Register { in_flight, if_empty } = &mut self.phase {
+        if let Phase::Register {
+            in_flight, if_empty, ..
+        } = &mut self.phase
+        {
             *in_flight = false;
             let if_empty = *if_empty;
             self.loose |= unknown && self.rules.keep(Rule::Gate);
@@ -240,7 +271,8 @@ impl Lock {
         self.watch();
     }
 
-    /// Whole revisions of deletions were watched: each key with its mod_revision.
+    /// Whole revisions of deletions were watched: each key with its mod_revision. That an
+    /// owner's key was put is told as its deletion, for it is another session's now.
     /// Decides only when all are folded, for they may end with the own key.
     pub fn handle_deleted<'a>(
         &mut self,
@@ -278,7 +310,8 @@ impl Lock {
             self.ask(true);
             return false;
         }
-        if !self.place.is_whole(self.rules, queue, wait.created) {
+        if !self.place.is_whole(self.rules, queue, wait.created) || self.place.is_taken_over(queue, self.put)
+        {
             if more && wait.want_whole() {
                 self.ask(true);
                 return true;
@@ -316,9 +349,9 @@ impl Lock {
                 self.loose |= in_flight && self.rules.keep(Rule::Gate);
                 self.undo(None);
             }
-            Phase::Wait(Wait { created, .. }) | Phase::Held { created } => self.undo(Some(created)),
+            Phase::Wait(Wait { created, .. }) | Phase::Held(created) => self.undo(Some(self.mark(created))),
             // Whoever was at it was dropped: the fate of what it sent is unknown.
-            Phase::Release { .. } | Phase::Withdraw => self.handle_undo_failed(),
+            Phase::Release(_) | Phase::Withdraw => self.handle_undo_failed(),
             Phase::Free => {}
         }
     }
@@ -327,13 +360,13 @@ impl Lock {
     /// the own key where it was another one, put by a register that was still under
     /// way after somebody had deleted ours.
     pub fn handle_released(&mut self, revision: Revision, gate_closed: bool, own: Option<&KeyValue>) {
-        if let Phase::Release { .. } = self.phase {
+        if let Phase::Release(_) = self.phase {
             if gate_closed {
                 self.gate = revision;
                 self.loose = false;
             }
-            let own = own.filter(|own| own.lease == self.place.lease.0);
-            self.undo(own.map(|own| Revision(own.create_revision)));
+            let left = self.left(own);
+            self.undo(left);
         }
     }
 
@@ -351,15 +384,15 @@ impl Lock {
         if let Phase::Withdraw = self.phase {
             self.loose = self.loose && self.gate == gate;
             self.gate = gate;
-            let own = own.filter(|own| own.lease == self.place.lease.0);
-            self.undo(own.map(|own| Revision(own.create_revision)));
+            let left = self.left(own);
+            self.undo(left);
         }
     }
 
     /// A release or a withdrawal failed, or its fate is unknown: once more.
     pub fn handle_undo_failed(&mut self) {
         match self.phase {
-            Phase::Release { created } => self.undo(Some(created)),
+            Phase::Release(created) => self.undo(Some(created)),
             Phase::Withdraw => self.undo(None),
             _ => {}
         }
@@ -372,8 +405,8 @@ impl Lock {
         self.actions.clear();
         match self.phase {
             Phase::Register { .. } | Phase::Wait(_) => self.fail(Failure::SessionEnded),
-            Phase::Release { .. } | Phase::Withdraw => self.free(),
-            Phase::Held { .. } | Phase::Free => {}
+            Phase::Release(_) | Phase::Withdraw => self.free(),
+            Phase::Held(_) | Phase::Free => {}
         }
     }
 
@@ -416,6 +449,7 @@ impl Lock {
     fn begin(&mut self, now: Instant, tries: bool) {
         debug_assert!(self.is_free(), "one task at a time");
         self.tries = tries;
+        self.orphan = None;
         if self.expired(now) {
             return self.fail(Failure::SessionEnded);
         }
@@ -431,12 +465,43 @@ impl Lock {
     }
 
     fn register(&mut self, if_empty: bool) {
-        let in_flight = true;
-        self.phase = Phase::Register { in_flight, if_empty };
-        self.actions.push_back(match if_empty {
-            true => Action::RegisterIfEmpty { gate: self.gate },
-            false => Action::Register { gate: self.gate },
-        });
+        let gate = self.gate;
+        self.put_key(
+            if_empty,
+            None,
+            match if_empty {
+                true => Action::RegisterIfEmpty { gate },
+                false => Action::Register { gate },
+            },
+        );
+    }
+
+    /// Puts what an earlier session has left on our lease. Where another does so too, it has it.
+    fn take_over(&mut self, own: &KeyValue) {
+        self.orphan = Some(own.lease);
+        let (gate, seen) = (self.gate, Revision(own.mod_revision));
+        self.put_key(false, Some(Put::found(own)), Action::TakeOver { gate, seen });
+    }
+
+    fn put_key(&mut self, if_empty: bool, over: Option<Put>, action: Action) {
+        self.phase = Phase::Register {
+            in_flight: true,
+            if_empty,
+            over,
+        };
+        self.actions.push_back(action);
+    }
+
+    /// What is to be released of the own key as it was found, if that is ours.
+    fn left(&mut self, own: Option<&KeyValue>) -> Option<Revision> {
+        self.put = Put::found(own.filter(|own| own.lease == self.place.lease.0)?);
+        Some(self.mark(self.put.created))
+    }
+
+    /// What tells the own key, with this create_revision, from others of its name.
+    fn mark(&self, created: Revision) -> Revision {
+        let put_anew = self.place.is_owned() && self.rules.keep(Rule::LastPut);
+        if put_anew { self.put.at } else { created }
     }
 
     fn learn(&mut self, now: Instant, revision: Revision, queue: &[KeyValue], more: bool) {
@@ -487,13 +552,13 @@ impl Lock {
             let left = (!self.place.has_one_key()).then_some(created);
             self.leave(Failure::KeyDeleted, left);
         } else if self.expired(now) {
-            self.leave(Failure::SessionEnded, Some(created));
+            self.leave(Failure::SessionEnded, Some(self.mark(created)));
         } else if wait.is_next(about) {
             self.actions.clear();
-            self.phase = Phase::Held { created };
+            self.phase = Phase::Held(created);
             self.actions.push_back(Action::Grant(created));
         } else if self.tries && wait.is_behind(about) {
-            self.leave(Failure::Busy, Some(created));
+            self.leave(Failure::Busy, Some(self.mark(created)));
         }
     }
 
@@ -508,7 +573,7 @@ impl Lock {
     fn undo(&mut self, created: Option<Revision>) {
         match created {
             Some(created) => {
-                self.phase = Phase::Release { created };
+                self.phase = Phase::Release(created);
                 self.actions.push_back(Action::Release {
                     created,
                     close_gate: self.loose,

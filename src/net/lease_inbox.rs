@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use super::clock;
 use super::lease_state::{LeaseState, Refusal};
-use crate::core::lease::{LeaseEnd, valid_until};
+use crate::core::lease::{LeaseEnd, Term, valid_until};
 use crate::core::time::Instant;
 use crate::error::Code;
 use crate::types::LeaseId;
@@ -61,17 +60,17 @@ impl LeaseInbox {
     ///
     /// A renewal's lease may be kept already, and is shared then. A grant's cannot
     /// be: one that is kept under its ID is another, and gone. So is one with
-    /// another time to live than was renewed.
+    /// another term than was renewed.
     pub(super) fn keep(
         &self,
         id: LeaseId,
         sent: Instant,
-        ttl: Duration,
+        term: Term,
         proof: Proof,
     ) -> (Arc<LeaseState>, bool) {
         let now = clock::now();
         let mut state = self.lock();
-        let is_same = |lease: &LeaseState| proof == Proof::Renewal && lease.ttl() == ttl;
+        let is_same = |lease: &LeaseState| proof == Proof::Renewal && lease.term() == term;
         let earlier = state.kept.get(&id).map(|kept| kept.state.clone());
         if let Some(earlier) = earlier.filter(|earlier| !is_same(earlier)) {
             state.give_up(&earlier, LeaseEnd::UnknownToServer);
@@ -85,8 +84,8 @@ impl LeaseInbox {
             None => {
                 let lease = Arc::new(LeaseState::new(
                     id,
-                    ttl,
-                    valid_until(sent, ttl),
+                    term,
+                    valid_until(sent, term.believed()),
                     self.refusal.clone(),
                 ));
                 let kept = Kept {

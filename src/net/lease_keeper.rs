@@ -3,13 +3,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::channel::Channel;
 use super::lease_driver::LeaseDriver;
 use super::lease_inbox::{LeaseInbox, Proof};
 use super::lease_state::LeaseState;
-use crate::core::lease::LeaseEnd;
+use crate::core::lease::{LeaseEnd, Term};
 use crate::core::time::Instant;
 use crate::types::LeaseId;
 
@@ -39,8 +38,8 @@ impl LeaseKeeper {
     /// Keeps a lease alive that a request sent at `sent` granted or renewed. Each
     /// call is undone by one of [`LeaseKeeper::release`]. Must be called on a
     /// tokio runtime, if not the client has one of its own.
-    pub(crate) fn keep(&self, id: LeaseId, sent: Instant, ttl: Duration, proof: Proof) -> Arc<LeaseState> {
-        let (lease, starts) = self.inbox.keep(id, sent, ttl, proof);
+    pub(crate) fn keep(&self, id: LeaseId, sent: Instant, term: Term, proof: Proof) -> Arc<LeaseState> {
+        let (lease, starts) = self.inbox.keep(id, sent, term, proof);
         if starts {
             let driver = LeaseDriver::new(self.channel.clone(), self.inbox.clone(), self.seed);
             self.channel.runtime().spawn(driver.run());

@@ -16,14 +16,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::clock;
 use super::race::race;
-use crate::core::lease::LeaseEnd;
+use crate::core::lease::{LeaseEnd, Term};
 use crate::core::time::Instant;
 use crate::error::Code;
 use crate::types::LeaseId;
@@ -37,7 +36,7 @@ const REFUSED: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct LeaseState {
     id: LeaseId,
-    ttl: Duration,
+    term: Term,
     word: AtomicU64,
     ended: Notify,
     refusal: Arc<Refusal>,
@@ -58,10 +57,10 @@ impl Refusal {
 }
 
 impl LeaseState {
-    pub(super) fn new(id: LeaseId, ttl: Duration, deadline: Instant, refusal: Arc<Refusal>) -> LeaseState {
+    pub(super) fn new(id: LeaseId, term: Term, deadline: Instant, refusal: Arc<Refusal>) -> LeaseState {
         LeaseState {
             id,
-            ttl,
+            term,
             word: AtomicU64::new(from_deadline(deadline)),
             ended: Notify::new(),
             refusal,
@@ -73,8 +72,8 @@ impl LeaseState {
     }
 
     /// As the server granted it, which may be more than was asked for.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.ttl
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     /// The deadline, which lies after `now`.
@@ -177,12 +176,18 @@ fn read(word: u64) -> Result<Instant, LeaseEnd> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(10);
 
     fn state(deadline: Instant) -> LeaseState {
-        LeaseState::new(LeaseId(7), TTL, deadline, Arc::default())
+        let term = Term {
+            ttl: TTL,
+            reserve: Duration::ZERO,
+        };
+        LeaseState::new(LeaseId(7), term, deadline, Arc::default())
     }
 
     #[test]

@@ -111,3 +111,44 @@ fn a_count_of_a_latch_that_is_deleted_leaves_nothing() {
         assert_eq!(left(&client, "late#latch/").await, 0);
     });
 }
+
+#[test]
+fn a_takeover_whose_answer_is_lost_comes_back_to_nothing() {
+    run(async {
+        let (server, client, old) = stage().await;
+        let new = client.session().ttl(TTL).await.unwrap();
+        let _left = old.mutex("late").owner("a").lock().await.unwrap();
+        old.orphan();
+        // Behind the register that finds the key.
+        repeat(&server, 1);
+        let guard = patiently("the takeover", new.mutex("late").owner("a").lock()).await.unwrap();
+        assert_eq!(guard.token().takeovers(), 1);
+        guard.release().await.unwrap();
+        assert_eq!(left(&client, "late/").await, 0);
+    });
+}
+
+#[test]
+fn a_release_of_the_earlier_session_that_comes_late_is_not_the_next_ones() {
+    run(async {
+        let (server, client, old) = stage().await;
+        let new = client.session().ttl(TTL).await.unwrap();
+        let earlier = old.mutex("late").owner("a").lock().await.unwrap();
+        server.faults().on_request(TXN, Fault::Delay(Late::By(LATE)));
+        let released = tokio::spawn(earlier.release());
+        // It is on its way, and nobody sends it again.
+        tokio::time::sleep(LATE / 15).await;
+        old.orphan();
+        let guard = patiently("the takeover", new.mutex("late").owner("a").lock()).await.unwrap();
+        assert_eq!(guard.token().takeovers(), 1);
+        assert!(patiently("the release", released).await.unwrap().is_err());
+        assert_eq!(
+            left(&client, "late/").await,
+            1,
+            "it was deleted by the other's release"
+        );
+        assert!(guard.is_valid());
+        guard.release().await.unwrap();
+        assert_eq!(left(&client, "late/").await, 0);
+    });
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tenure::{Client, Code, KeyRange, LeaseEnd, Op, Revision, Session};
+use tenure::{Client, Code, KeyRange, LeaseEnd, Lost, Op, Revision, Session};
 
 use crate::support::{client, counted_client, patiently, run};
 
@@ -232,7 +232,8 @@ fn a_holder_that_hangs_is_told_and_the_next_gets_the_lock() {
         assert_eq!(guard.valid_for(), Duration::ZERO);
         // Which of the dying tasks was first decides between the two.
         let end = patiently("the news", guard.lost()).await;
-        assert!(matches!(end, LeaseEnd::Expired | LeaseEnd::Closed), "{end}");
+        let over = matches!(end, Lost::Session(LeaseEnd::Expired | LeaseEnd::Closed));
+        assert!(over, "{end}");
         let answer = two.client().txn().when(guard.fence()).then(Op::put("lock-hang", "late")).await.unwrap();
         assert!(!answer.succeeded, "a late write");
         assert!(next.is_valid());
@@ -247,7 +248,7 @@ fn an_orphaned_session_is_over_and_its_lease_runs_out() {
         let guard = one.mutex("lock/orphan").lock().await.unwrap();
         one.orphan();
         assert!(!guard.is_valid());
-        assert_eq!(guard.lost().await, LeaseEnd::Closed);
+        assert_eq!(guard.lost().await, Lost::Session(LeaseEnd::Closed));
         let next = patiently("the next grant", two.mutex("lock/orphan").lock()).await.unwrap();
         assert!(next.token() > guard.token());
     });

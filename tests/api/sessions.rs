@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tenure::{Client, Code, Config, Error, Guard, KeyRange, LeaseEnd, LeaseId};
+use tenure::{Client, Code, Config, Error, Guard, KeyRange, LeaseEnd, LeaseId, Lost};
 use tenure_testserver::{Fault, Late, Server};
 
 use crate::lock::{TTL, session, until_queue_is};
@@ -156,7 +156,7 @@ fn after_a_loss_behind_our_back_locks_are_had_in_another_session() {
         assert!(next.token() > guard.token());
         assert_eq!(
             patiently("the news", guard.lost()).await,
-            LeaseEnd::UnknownToServer
+            Lost::Session(LeaseEnd::UnknownToServer)
         );
         held.release().await.unwrap();
         let waited = patiently("the lock", waiting).await.unwrap().unwrap();
@@ -215,7 +215,7 @@ fn closing_a_shared_session_frees_all_its_locks_and_the_next_one_opens_another()
         let lease = session.lease_id();
         session.close().await.unwrap();
         for guard in &guards {
-            assert_eq!(guard.lost().await, LeaseEnd::Revoked);
+            assert_eq!(guard.lost().await, Lost::Session(LeaseEnd::Revoked));
             assert!(client.get(guard.key().to_vec()).await.unwrap().kvs.is_empty());
         }
         until_lease_is_gone(&client, lease).await;
@@ -233,7 +233,7 @@ fn an_orphaned_session_leaves_its_keys_to_the_lease_whoever_drops_what() {
         let guard = session.mutex("sessions/orphan").lock().await.unwrap();
         let reader = session.rw_lock("sessions/orphan/rw").read().await.unwrap();
         session.clone().orphan();
-        assert_eq!(guard.lost().await, LeaseEnd::Closed);
+        assert_eq!(guard.lost().await, Lost::Session(LeaseEnd::Closed));
         drop((guard, reader));
         // Long enough for a deletion that is not to be.
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -269,7 +269,7 @@ fn a_managed_session_comes_back_with_another_lease_and_says_so() {
                 (replaced.lease, generation)
             );
         }
-        assert_eq!(guard.lost().await, LeaseEnd::UnknownToServer);
+        assert_eq!(guard.lost().await, Lost::Session(LeaseEnd::UnknownToServer));
         let next = managed.session().await.unwrap().mutex("sessions/managed").lock().await.unwrap();
         assert!(next.token() > guard.token());
         drop(guard);
@@ -347,7 +347,7 @@ fn a_managed_session_that_was_closed_or_orphaned_does_not_come_back() {
             } else {
                 LeaseEnd::Revoked
             };
-            assert_eq!(guard.lost().await, expected);
+            assert_eq!(guard.lost().await, Lost::Session(expected));
             assert!(patiently("the end", waiting).await.unwrap().unwrap_err().is_lost());
             let error = managed.session().await.unwrap_err();
             assert!(error.is_lost() && managed.generation() == 0, "{error:?}");

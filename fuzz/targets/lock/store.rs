@@ -115,6 +115,7 @@ impl Store {
             }
             Action::Release { created, close_gate } => self.release(place, created, close_gate),
             Action::Withdraw { gate } => self.withdraw(place, gate),
+            Action::TakeOver { .. } => unreachable!("nobody has an owner here"),
             Action::Grant(_) | Action::Fail(_) | Action::Freed => unreachable!("nothing to send"),
         }
     }

@@ -46,6 +46,23 @@ impl fmt::Display for LeaseEnd {
 
 impl std::error::Error for LeaseEnd {}
 
+/// How long a lease lives after a renewal: on its server, and how much less of that counts here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// As the server granted it.
+    pub ttl: Duration,
+    /// For so long the server still has it when it is not believed in here any more.
+    pub reserve: Duration,
+}
+
+impl Term {
+    /// What is believed in, and what renewals go by.
+    #[must_use]
+    pub fn believed(self) -> Duration {
+        self.ttl.saturating_sub(self.reserve)
+    }
+}
+
 /// Until when a lease of this TTL is valid after a request that was sent at
 /// `sent` and granted or renewed it.
 #[must_use]

@@ -21,6 +21,14 @@ pub enum Action {
         /// The gate's mod_revision.
         gate: Revision,
     },
+    /// If the own key's mod_revision is `seen` and that of the gate `gate`, put the own key on
+    /// our lease and read the queue, else as [`Action::Register`].
+    TakeOver {
+        /// The gate's mod_revision.
+        gate: Revision,
+        /// The own key's mod_revision.
+        seen: Revision,
+    },
     /// Watch for deletions, from now on, instead of what was watched before.
     Watch(Watched),
     /// Read the queue, serializable on the watch's connection, or linearizable.
@@ -32,17 +40,18 @@ pub enum Action {
         /// Whether the member that serves the watch is not to be trusted with it.
         linearizable: bool,
     },
-    /// If the own key has this create_revision, delete it. The keys of one attempt are
-    /// deleted whatever they are, for they are never put again.
+    /// If the own key has this create_revision, or where it is an owner's this mod_revision, delete
+    /// it. The keys of one attempt are deleted whatever they are, for they are never put again.
     Release {
-        /// The create_revision.
+        /// The revision, which tells the key from what it was before and may be after.
         created: Revision,
         /// Whether to put the gate as well, in either case, and to read the own key
-        /// where it has another create_revision.
+        /// where it has another revision.
         close_gate: bool,
     },
     /// If the gate's mod_revision is `gate`, delete the own key and put the gate,
-    /// else read the gate and the own key. For one attempt, do the former in any case: a
+    /// else read the gate and the own key. An owner's key is deleted only if it hangs on our
+    /// lease: it may be another session's. For one attempt, do the former in any case: a
     /// late copy deletes nothing that was put since.
     Withdraw {
         /// The gate's mod_revision.
@@ -72,13 +81,13 @@ pub enum Failure {
     SessionEnded,
     /// Somebody deleted the own key while it queued.
     KeyDeleted,
-    /// The own key hangs on a lease that is not ours.
+    /// The own key hangs on a lease that is not ours, and is not to be taken over.
     KeyTaken,
     /// Somebody else holds it or waits for it, and the task did not want to wait.
     Busy,
 }
 
-/// The answer to [`Action::Register`] or [`Action::RegisterIfEmpty`].
+/// The answer to [`Action::Register`], [`Action::RegisterIfEmpty`] or [`Action::TakeOver`].
 #[derive(Debug)]
 pub struct Registered<'a> {
     /// Whether this very register put the key.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::claim::Claim;
+use super::put::Put;
 use super::rules::{Rule, Rules};
 use crate::pb::mvccpb::KeyValue;
 use crate::types::{LeaseId, Revision};
@@ -23,6 +24,8 @@ pub struct Place {
     /// The session's lease, on which both keys hang.
     pub lease: LeaseId,
     claim: Claim,
+    /// The key is an owner's, and outlives the session that put it.
+    owned: bool,
     /// The keys of an attempt are never created again.
     once: bool,
     /// The prefixes of the queues behind the first.
@@ -36,6 +39,9 @@ const GATE_SUFFIX: &str = "#gate";
 /// So many gates the attempts of a session have for each name. Whoever is withdrawn moves
 /// his gate, and refuses a register of whoever has it in common with him.
 const GATES: u64 = 16;
+
+/// What an owner's entry in the queue begins with.
+const OWNER_MARK: char = '@';
 
 /// Behind the name, in the keys by which its holder is asked to let go.
 pub const ASK_SUFFIX: &str = "#ask";
@@ -51,9 +57,25 @@ impl Place {
             gate: format!("{gate_prefix}{name}{GATE_SUFFIX}/{lease}").into(),
             lease,
             claim: Claim::Exclusive,
+            owned: false,
             once: false,
             further_prefixes: Vec::new(),
             further_keys: Vec::new(),
+        })
+    }
+
+    /// The place of an owner, whose key is `<name>/@<owner>` whatever the session is: it is taken over
+    /// where it hangs on another lease. No lease and no claim reads like that. `None` as in
+    /// [`Place::new`], and where the owner is empty or has a `/`.
+    #[must_use]
+    pub fn of_owner(name: &str, owner: &str, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
+        let place = Place::new(name, lease, gate_prefix)?;
+        let fits = !owner.is_empty() && !owner.contains('/');
+        fits.then(|| Place {
+            key: format!("{name}/{OWNER_MARK}{owner}").into(),
+            gate: format!("{gate_prefix}{name}{GATE_SUFFIX}/{lease}{OWNER_MARK}{owner}").into(),
+            owned: true,
+            ..place
         })
     }
 
@@ -99,6 +121,13 @@ impl Place {
         self.claim
     }
 
+    /// Whether the key is an owner's: put again when it is taken over, so that its mod_revision
+    /// and not its create_revision tells whose it is.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     /// Whether nothing will ever put these keys again but what is under way by now.
     #[must_use]
     pub fn is_once(&self) -> bool {
@@ -137,6 +166,12 @@ impl Place {
             true => self.keys().all(is_there),
             false => is_there(&self.key),
         }
+    }
+
+    /// Whether the own key, an owner's, was put since by another session.
+    pub(super) fn is_taken_over(&self, queue: &[KeyValue], put: Put) -> bool {
+        let is_other = |kv: &KeyValue| kv.key == self.key && kv.mod_revision != put.at.0;
+        self.owned && queue.iter().any(is_other)
     }
 
     /// Up to so many older keys are watched one and all. Permits have to be added up;

@@ -31,6 +31,8 @@ pub(super) enum Rule {
     OwnPermits,
     /// All keys of a lock of several are there.
     EveryKey,
+    /// An owner's key is another one once it was put anew.
+    LastPut,
 }
 
 /// Which rules are in force.

@@ -12,6 +12,7 @@
 
 mod client;
 mod mix;
+mod owners;
 mod store;
 
 use self::client::{Client, Pending, Task};
@@ -86,8 +87,9 @@ impl World {
             watched_max: [0, 1, 2, 32][(seed / 2 % 4) as usize],
             rules,
         };
-        for _ in 0..SESSIONS {
-            let client = world.session();
+        for index in 0..SESSIONS {
+            let mut client = world.session();
+            client.begin_as((mix == Mix::Owners).then_some(index));
             world.clients.push(client);
         }
         world
@@ -156,6 +158,7 @@ impl World {
         match call.action {
             Action::Register { gate } => self.store.register(&call.place, gate, false),
             Action::RegisterIfEmpty { gate } => self.store.register(&call.place, gate, true),
+            Action::TakeOver { gate, seen } => self.store.take_over(&call.place, gate, seen),
             Action::Release { created, close_gate } => self.store.release(&call.place, created, close_gate),
             Action::Withdraw { gate } => self.store.withdraw(&call.place, gate),
             Action::Watch(_) => Answer::Watching(call.member, Revision(self.applied[call.member as usize])),
@@ -274,9 +277,10 @@ impl World {
         if crashes || (self.time >= client.deadline && self.below(4) == 0) {
             let at = client.deadline.max(self.time) + self.below(20);
             self.dying.push((at, client.place.lease.0));
-            let grants = client.grants;
+            let (grants, owner) = (client.grants, client.owner);
             *client = self.session();
             client.grants = grants;
+            client.begin_as(owner);
         }
     }
 
@@ -361,11 +365,9 @@ impl World {
             Watched::Queue => client.place.prefixes().any(|prefix| key.starts_with(prefix)),
             Watched::Predecessor(predecessor) => key == predecessor || *key == client.place.key,
         };
-        let news = self
-            .store
-            .log
-            .iter()
-            .filter(|(at, key, kv)| told.upto < *at && *at <= upto && kv.is_none() && is_watched(key));
+        let news = self.store.log.iter().filter(|(at, key, kv)| {
+            told.upto < *at && *at <= upto && is_watched(key) && client.minds(key, kv)
+        });
         let mut news: Vec<_> = news.map(|(at, key, _)| (key.clone(), Revision(*at))).collect();
         if told.deaf {
             news.clear();
@@ -392,7 +394,7 @@ impl World {
             return Err(format!("granted {created}, which was seen deleted"));
         }
         if !self.by_hand {
-            self.ledger.granted(&client.place, created)?;
+            self.ledger.granted(&client.place, client.token(created))?;
         }
         self.grants += 1;
         client.grants += u32::from(self.calm);
@@ -418,7 +420,9 @@ impl World {
                 continue;
             }
             let queue = self.store.queue(place);
-            let is_it = |kv: &KeyValue| kv.create_revision == created.0 || self.store.flaw == Flaw::Adopts;
+            let is_it = |kv: &KeyValue| {
+                kv.create_revision == created.0 && kv.lease == lease.0 || self.store.flaw == Flaw::Adopts
+            };
             let is_there = |own: &Bytes| queue.iter().any(|kv| kv.key == *own && is_it(kv));
             if !place.keys().all(|own| is_there(own) || client.reads && place.writers_key() == Some(own)) {
                 return Err(format!("session {lease} holds {created} without a key"));

@@ -58,6 +58,8 @@ pub(super) struct Client {
     attempts: u64,
     /// The writer that holds the lock became a reader.
     pub(super) reads: bool,
+    /// Whose key it is, where sessions come back under their name.
+    pub(super) owner: Option<u64>,
 }
 
 impl Client {
@@ -82,6 +84,7 @@ impl Client {
             gates: BTreeMap::new(),
             attempts: 0,
             reads: false,
+            owner: None,
         }
     }
 
@@ -181,7 +184,7 @@ impl Client {
 
     pub(super) fn handle_failed(&mut self, now: Instant, action: &Action, unknown: bool) {
         match action {
-            Action::Register { .. } | Action::RegisterIfEmpty { .. } => {
+            Action::Register { .. } | Action::RegisterIfEmpty { .. } | Action::TakeOver { .. } => {
                 self.lock.handle_register_failed(now, unknown);
             }
             Action::Watch(_) => self.lock.handle_watch_lost(),

@@ -18,6 +18,8 @@ pub(super) enum Mix {
     Anything,
     /// Several names at once.
     Several,
+    /// The mutex of one name, each session with the key of an owner that comes back.
+    Owners,
 }
 
 impl Mix {
@@ -26,7 +28,7 @@ impl Mix {
         let mut below = |bound: u64| chance.next_u64() % bound;
         let readers_or_writers = [Claim::Reader, Claim::Writer];
         let claim = match (self, below(3)) {
-            (Mix::Mutexes, _) => return None,
+            (Mix::Mutexes | Mix::Owners, _) => return None,
             (Mix::Several, _) => {
                 let names: Vec<_> = NAMES.into_iter().filter(|_| below(3) > 0).collect();
                 let names = if names.is_empty() { vec![NAMES[1]] } else { names };
@@ -102,7 +104,7 @@ impl World {
     pub(super) fn move_a_gate(&mut self) {
         let one = self.below(SESSIONS) as usize;
         let place = &self.clients[one].place;
-        if self.mix != Mix::Mutexes && self.store.leases.contains(&place.lease.0) {
+        if !matches!(self.mix, Mix::Mutexes | Mix::Owners) && self.store.leases.contains(&place.lease.0) {
             let put = (place.gate.clone(), Some(place.lease.0));
             self.store.commit(vec![put]);
         }

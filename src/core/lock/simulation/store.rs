@@ -31,6 +31,12 @@ pub(super) enum Flaw {
     NumbersUsedAgain,
     /// A lock of several takes a key that the session has already as one of its own.
     Adopts,
+    /// An owner's key is taken over whoever has put it last.
+    TakesOverAnyPut,
+    /// An owner's key is released whoever has put it last.
+    ReleasesAnyPut,
+    /// A withdrawal deletes an owner's key on whatever lease it hangs.
+    WithdrawsAnyLease,
 }
 
 pub(super) struct Store {
@@ -82,6 +88,7 @@ impl Store {
                 key: key.clone(),
                 create_revision: self.keys.get(&key).map_or(self.revision, |kv| kv.create_revision),
                 mod_revision: self.revision,
+                version: self.keys.get(&key).map_or(1, |kv| kv.version + 1),
                 lease,
                 ..KeyValue::default()
             });
@@ -158,13 +165,37 @@ impl Store {
         }
     }
 
+    pub(super) fn take_over(&mut self, place: &Place, gate: Revision, seen: Revision) -> Answer {
+        let own = self.keys.get(&place.key).cloned();
+        let is_it = |kv: &KeyValue| kv.mod_revision == seen.0 || self.flaw == Flaw::TakesOverAnyPut;
+        let gate_now = self.gate(place);
+        let put = own.as_ref().is_some_and(is_it) && gate == gate_now;
+        if put {
+            if !self.leases.contains(&place.lease.0) {
+                return Answer::LeaseNotFound;
+            }
+            self.commit(vec![(place.key.clone(), Some(place.lease.0))]);
+        }
+        Answer::Registered {
+            put,
+            revision: Revision(self.revision),
+            gate: gate_now,
+            own,
+            queue: self.newest(place, &self.queues()),
+        }
+    }
+
     pub(super) fn release(&mut self, place: &Place, created: Revision, close_gate: bool) -> Answer {
         let closes = close_gate && self.flaw != Flaw::GateStaysOpen;
         if closes && !self.leases.contains(&place.lease.0) {
             return Answer::LeaseNotFound;
         }
         let own = self.keys.get(&place.key);
-        let mut changes = match own.is_some_and(|own| own.create_revision == created.0) || place.is_once() {
+        let is_it = |own: &KeyValue| match place.is_owned() {
+            true => own.mod_revision == created.0 || self.flaw == Flaw::ReleasesAnyPut,
+            false => own.create_revision == created.0,
+        };
+        let mut changes = match own.is_some_and(is_it) || place.is_once() {
             true => self.deletions(place),
             false => Vec::new(),
         };
@@ -184,6 +215,10 @@ impl Store {
             return Answer::LeaseNotFound;
         }
         let mut changes = self.deletions(place);
+        let is_ours = |key: &Bytes| self.keys.get(key).is_some_and(|kv| kv.lease == place.lease.0);
+        if place.is_owned() && self.flaw != Flaw::WithdrawsAnyLease {
+            changes.retain(|(key, _)| is_ours(key));
+        }
         changes.push((place.gate.clone(), Some(place.lease.0)));
         Answer::Withdrawn(self.commit(changes))
     }
