@@ -313,7 +313,8 @@ impl Lock {
         self.actions.clear();
         match self.phase {
             Phase::Register { in_flight, .. } => {
-                self.loose |= in_flight && self.rules.keep(Rule::Gate);
+                let gated = self.rules.keep(Rule::Gate) && self.rules.keep(Rule::GateOnCancel);
+                self.loose |= in_flight && gated;
                 self.undo(None);
             }
             Phase::Wait(Wait { created, .. }) | Phase::Held { created } => self.undo(Some(created)),

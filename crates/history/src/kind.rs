@@ -37,7 +37,11 @@ impl Kind {
             return Kind::Alone;
         };
         if let Some(number) = claim.strip_prefix('r') {
-            return if is_number(number) { Kind::Reader } else { Kind::Alone };
+            return if is_number(number) {
+                Kind::Reader
+            } else {
+                Kind::Alone
+            };
         }
         let numbers: Option<Vec<&str>> = claim.strip_prefix('p').map(|numbers| numbers.split('.').collect());
         match numbers.as_deref() {
@@ -131,7 +135,10 @@ mod tests {
         assert!(fits(Kind::Reader, &[Kind::Reader]) && !fits(Kind::Reader, &[Kind::Alone]));
         assert!(!fits(Kind::Reader, &[permits(1, 3)]) && !fits(permits(1, 3), &[Kind::Reader]));
         assert!(fits(permits(1, 3), &[permits(2, 3)]) && !fits(permits(2, 3), &[permits(2, 3)]));
-        assert!(!fits(permits(2, 9), &[permits(2, 3)]), "the smallest number counts");
+        assert!(
+            !fits(permits(2, 9), &[permits(2, 3)]),
+            "the smallest number counts"
+        );
     }
 
     #[test]

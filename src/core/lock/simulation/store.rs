@@ -31,6 +31,8 @@ pub(super) enum Flaw {
     NumbersUsedAgain,
     /// A lock of several takes a key that the session has already as one of its own.
     Adopts,
+    /// A fence holds while there is a key, whichever.
+    FencedByVersion,
 }
 
 pub(super) struct Store {
