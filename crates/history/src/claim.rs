@@ -118,7 +118,7 @@ fn shared_tokens(by_token: &[&Claim]) -> impl Iterator<Item = Violation> {
 
 /// Of two tokens the greater was held later, so at later revisions, where one of both is alone.
 fn revisions_out_of_order(by_token: &[&Claim]) -> Vec<Violation> {
-    let (mut any, mut alone): (Option<(i64, &Claim)>, Option<(i64, &Claim)>) = (None, None);
+    let (mut any, mut alone) = (None::<(i64, &Claim)>, None::<(i64, &Claim)>);
     let mut violations = Vec::new();
     for claim in by_token {
         let (least, greatest) = (claim.revisions.iter().min(), claim.revisions.iter().max());
@@ -174,7 +174,7 @@ fn overlaps(by_time: &[(&Range<u64>, &Claim)]) -> Vec<Violation> {
 
 /// Whoever is alone comes after all before him, whoever is not after the last that was.
 fn grants_out_of_order(by_time: &[(&Range<u64>, &Claim)]) -> Vec<Violation> {
-    let (mut any, mut alone): (Option<&Claim>, Option<&Claim>) = (None, None);
+    let (mut any, mut alone) = (None::<&Claim>, None::<&Claim>);
     let mut violations = Vec::new();
     for (_, claim) in by_time {
         let last = if claim.is_alone() { any } else { alone };
