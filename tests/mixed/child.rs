@@ -80,11 +80,11 @@ async fn work(number: u64, mut dice: Rng, endpoints: Vec<String>) {
         .collect();
     let tell = |what: &str| say(&Note::Count(what.to_owned()).to_string());
     let failing = tokio::spawn(ways.fail(dice.fork(), is_over.clone(), tell));
-    loop {
-        match told.recv().await.as_deref().and_then(|line| line.split_once(' ')) {
-            Some(("endpoint", endpoint)) => client.endpoints().add(endpoint).expect("an endpoint"),
-            _ => break,
-        }
+    while let Some(line) = told.recv().await {
+        let Some(("endpoint", endpoint)) = line.split_once(' ') else {
+            break;
+        };
+        client.endpoints().add(endpoint).expect("an endpoint");
     }
     is_over.store(true, Ordering::SeqCst);
     failing.await.expect("no panic");

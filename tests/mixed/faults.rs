@@ -42,7 +42,7 @@ const OF_ONE: [Fault; 9] = [
 ];
 const OF_THREE: [Fault; 3] = [Fault::FollowerStopped, Fault::Leaderless, Fault::LeaderCutOff];
 /// How long all is left alone between two.
-const CALM_MILLIS: std::ops::Range<u64> = 300..1500;
+const CALM_MILLIS: std::ops::Range<u64> = 100..900;
 /// Longer than a server takes to stop, with calls and streams open.
 const STOPPED_MAX: Duration = Duration::from_secs(30);
 

@@ -15,7 +15,7 @@
 //! choices, `--nocapture` shows what was counted:
 //!
 //! ```sh
-//! TENURE_MIXED_ACQUISITIONS=100000 cargo test --release --test mixed storm -- --ignored --nocapture
+//! TENURE_MIXED_ACQUISITIONS=100000 cargo test --release --test mixed storm -- --nocapture
 //! ```
 
 mod child;
