@@ -346,7 +346,7 @@ impl Lock {
         self.actions.clear();
         match self.phase {
             Phase::Register { in_flight, .. } => {
-                self.loose |= in_flight && self.rules.keep(Rule::Gate);
+                self.loose |= in_flight && self.rules.keep(Rule::Gate) && self.rules.keep(Rule::GateOnCancel);
                 self.undo(None);
             }
             Phase::Wait(Wait { created, .. }) | Phase::Held(created) => self.undo(Some(self.mark(created))),

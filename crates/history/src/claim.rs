@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::history::text;
-use crate::{Entry, History, Violation};
+use crate::{Entry, History, Kind, Violation};
 
 /// A fencing token: the create_revision of the holder's key, and which of the
 /// grants under this key it was.
@@ -57,9 +57,9 @@ impl fmt::Display for Token {
     }
 }
 
-/// Every claim lies where the history says that its key owned the lock; no two
-/// overlap; they were granted in the order of their keys' creation, so first come
-/// first served, and with tokens that rise.
+/// Every claim lies where the history says that its key owned the lock; those that overlap
+/// may; who is alone was granted behind all that were created before, and before all that
+/// were created later, so first come first served, and with tokens that rise.
 #[must_use]
 pub fn check_claims(history: &History, claims: &[Claim]) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -74,6 +74,19 @@ pub fn check_claims(history: &History, claims: &[Claim]) -> Vec<Violation> {
     violations.extend(overlaps(&by_time));
     violations.extend(grants_out_of_order(&by_time));
     violations
+}
+
+impl Claim {
+    /// What its key asks for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let entry = self.key.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        Kind::of(&self.key[entry..])
+    }
+
+    fn is_alone(&self) -> bool {
+        self.kind() == Kind::Alone
+    }
 }
 
 fn outside_of_history(history: &History, claim: &Claim) -> Option<Violation> {
@@ -91,60 +104,93 @@ fn outside_of_history(history: &History, claim: &Claim) -> Option<Violation> {
     })
 }
 
+/// Readers join one another; nobody else has what another one has.
 fn shared_tokens(by_token: &[&Claim]) -> impl Iterator<Item = Violation> {
-    let shared = by_token.windows(2).filter(|pair| pair[0].token == pair[1].token);
+    let shared = by_token.windows(2).filter(|pair| {
+        let is_shared = pair.iter().any(|claim| claim.kind() == Kind::Reader);
+        pair[0].token == pair[1].token && !is_shared
+    });
     shared.map(|pair| Violation::TokenTwice {
         one: pair[0].to_string(),
         other: pair[1].to_string(),
     })
 }
 
-/// Of two tokens the greater was held later, so at later revisions.
+/// Of two tokens the greater was held later, so at later revisions, where one of both is alone.
 fn revisions_out_of_order(by_token: &[&Claim]) -> Vec<Violation> {
-    let mut last: Option<(i64, &Claim)> = None;
+    let (mut any, mut alone) = (None::<(i64, &Claim)>, None::<(i64, &Claim)>);
     let mut violations = Vec::new();
     for claim in by_token {
         let (least, greatest) = (claim.revisions.iter().min(), claim.revisions.iter().max());
         let (Some(least), Some(greatest)) = (least, greatest) else {
             continue;
         };
-        if let Some((revision, earlier)) = last.filter(|(revision, _)| revision > least) {
+        let last = if claim.is_alone() { any } else { alone };
+        let is_one_attempt = |earlier: &Claim| earlier.token.created == claim.token.created;
+        let is_late = |(revision, earlier): &(i64, &Claim)| {
+            // A writer that became a reader wrote before.
+            revision > least && (claim.is_alone() || !is_one_attempt(earlier))
+        };
+        if let Some((revision, earlier)) = last.filter(is_late) {
             violations.push(Violation::HeldAgain {
                 one: earlier.to_string(),
                 other: claim.to_string(),
                 revision,
             });
         }
-        if last.is_none_or(|(revision, _)| revision < *greatest) {
-            last = Some((*greatest, claim));
+        for last in std::iter::once(&mut any).chain(claim.is_alone().then_some(&mut alone)) {
+            if last.is_none_or(|(revision, _)| revision < *greatest) {
+                *last = Some((*greatest, claim));
+            }
         }
     }
     violations
 }
 
+/// Those that held it when another one began to, and had no room beside it.
 fn overlaps(by_time: &[(&Range<u64>, &Claim)]) -> Vec<Violation> {
-    let mut longest: Option<(&Range<u64>, &Claim)> = None;
+    let mut holders: Vec<(&Range<u64>, &Claim)> = Vec::new();
     let mut violations = Vec::new();
     for (held, claim) in by_time.iter().filter(|(held, _)| !held.is_empty()) {
-        if let Some((_, other)) = longest.filter(|(other, _)| other.end > held.start) {
-            violations.push(Violation::Overlap {
-                one: other.to_string(),
+        holders.retain(|(other, _)| other.end > held.start);
+        // Tasks that share a reader's key, and one that was a writer before, are one entry.
+        let is_other = |(_, other): &&(&Range<u64>, &Claim)| other.token != claim.token;
+        let is_same = |(_, other): &&(&Range<u64>, &Claim)| other.token == claim.token;
+        let joins = claim.kind() == Kind::Reader && holders.iter().any(|holder| is_same(&holder));
+        let kinds = holders.iter().filter(is_other).map(|(_, other)| other.kind());
+        let two_alone = holders.iter().filter(is_same).any(|(_, other)| other.is_alone() || claim.is_alone());
+        if two_alone || (!joins && !Kind::fit(kinds.chain([claim.kind()]))) {
+            if let Some((_, other)) = holders.last() {
+                violations.push(Violation::Overlap {
+                    one: other.to_string(),
+                    other: claim.to_string(),
+                });
+            }
+        }
+        holders.push((held, claim));
+    }
+    violations
+}
+
+/// Whoever is alone comes after all before him, whoever is not after the last that was.
+fn grants_out_of_order(by_time: &[(&Range<u64>, &Claim)]) -> Vec<Violation> {
+    let (mut any, mut alone) = (None::<&Claim>, None::<&Claim>);
+    let mut violations = Vec::new();
+    for (_, claim) in by_time {
+        let last = if claim.is_alone() { any } else { alone };
+        if let Some(last) = last.filter(|last| last.token > claim.token) {
+            violations.push(Violation::OutOfTurn {
+                one: last.to_string(),
                 other: claim.to_string(),
             });
         }
-        if longest.is_none_or(|(other, _)| other.end < held.end) {
-            longest = Some((held, claim));
+        for last in std::iter::once(&mut any).chain(claim.is_alone().then_some(&mut alone)) {
+            if last.is_none_or(|last| last.token < claim.token) {
+                *last = Some(claim);
+            }
         }
     }
     violations
-}
-
-fn grants_out_of_order(by_time: &[(&Range<u64>, &Claim)]) -> impl Iterator<Item = Violation> {
-    let fell = by_time.windows(2).filter(|pair| pair[0].1.token > pair[1].1.token);
-    fell.map(|pair| Violation::OutOfTurn {
-        one: pair[0].1.to_string(),
-        other: pair[1].1.to_string(),
-    })
 }
 
 #[cfg(test)]
@@ -242,6 +288,58 @@ mod tests {
             matches!(&found[..], [Violation::Overlap { .. }, Violation::Overlap { .. }]),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn readers_are_beside_each_other_and_a_writer_is_not() {
+        let history = fold(&[
+            put("a/7-r1", 2),
+            put("a/8-r1", 3),
+            put("a/9-w1", 4),
+            put("a/9-r1", 4),
+            delete("a/7-r1", 5),
+            delete("a/8-r1", 6),
+            delete("a/9-w1", 8),
+            put("a/7-r2", 9),
+        ]);
+        let mut claims = vec![
+            claim("a/7-r1", 2, &[4], 10..30),
+            // Two tasks have joined it.
+            claim("a/8-r1", 3, &[3], 12..20),
+            claim("a/8-r1", 3, &[5], 15..40),
+            claim("a/9-w1", 4, &[6, 7], 40..50),
+            // And becomes a reader.
+            claim("a/9-r1", 4, &[8, 10], 50..70),
+            claim("a/7-r2", 9, &[9], 60..65),
+        ];
+        assert_eq!(check_claims(&history, &claims), []);
+        claims[3].held = Some(39..50);
+        let found = check_claims(&history, &claims);
+        assert!(matches!(&found[..], [Violation::Overlap { .. }]), "{found:?}");
+        claims[3].held = Some(40..61);
+        claims[4].held = None;
+        let found = check_claims(&history, &claims);
+        assert!(matches!(&found[..], [Violation::Overlap { .. }]), "{found:?}");
+    }
+
+    #[test]
+    fn permits_are_added_up() {
+        let history = fold(&[
+            put("a/7-p2.3.1", 2),
+            put("a/8-p1.3.1", 3),
+            put("a/9-p1.3.1", 4),
+            delete("a/7-p2.3.1", 5),
+        ]);
+        let claims = |third| {
+            [
+                claim("a/7-p2.3.1", 2, &[4], 10..30),
+                claim("a/8-p1.3.1", 3, &[3], 12..50),
+                claim("a/9-p1.3.1", 4, &[5], third..60),
+            ]
+        };
+        assert_eq!(check_claims(&history, &claims(30)), []);
+        let found = check_claims(&history, &claims(29));
+        assert!(matches!(&found[..], [Violation::Overlap { .. }]), "{found:?}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use crate::Violation;
+use crate::kind::attempt;
+use crate::{Kind, Violation};
 
 /// One change of one key, as a watch from revision 1 tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +37,18 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// Its create_revision.
     pub created: i64,
+    /// What it asks for.
+    pub kind: Kind,
     /// The revision that deleted it; `None` if it is still there.
     pub deleted: Option<i64>,
-    /// The revisions at which it was the oldest, so the owner; the end is the
+    /// The revisions at which it owned the lock: from when those that are older left room for
+    /// it, which one that is alone has as the oldest; the end is the
     /// deletion, or `i64::MAX`. `None` if it went before its turn came.
     pub owned: Option<Range<i64>>,
 }
 
 /// Who owned one lock at each revision: of the keys under `<name>/` that with the
-/// least create_revision.
+/// least create_revision, and who has room beside it.
 #[derive(Clone, Debug)]
 pub struct History {
     /// In the order of creation.
@@ -62,10 +66,13 @@ impl History {
     /// # Errors
     ///
     /// The events are no history: they are out of order, one is missing, or two keys
-    /// of this lock have the same create_revision.
+    /// of this lock have the same create_revision and are not one writer's.
     pub fn fold(name: &str, events: &[Event]) -> Result<History, Violation> {
         let prefix = format!("{name}/");
-        let mut fold = Fold::default();
+        let mut fold = Fold {
+            prefix: prefix.len(),
+            ..Fold::default()
+        };
         let of_name = events.iter().filter(|event| is_entry(prefix.as_bytes(), &event.key));
         let of_name: Vec<&Event> = of_name.collect();
         // What one transaction does happens at once.
@@ -92,7 +99,7 @@ impl History {
         self.owners.iter().map(|index| &self.entries[*index])
     }
 
-    /// Who owned the lock at this revision.
+    /// Who owned the lock at this revision; of several, who came to it last.
     #[must_use]
     pub fn owner_at(&self, revision: i64) -> Option<&Entry> {
         let began = |index: &usize| self.entries[*index].owned.as_ref().is_some_and(|o| o.start <= revision);
@@ -104,8 +111,9 @@ impl History {
     /// The entry of this key that was created at this revision.
     #[must_use]
     pub fn entry(&self, key: &[u8], created: i64) -> Option<&Entry> {
-        let at = self.entries.binary_search_by_key(&created, |entry| entry.created).ok()?;
-        Some(&self.entries[at]).filter(|entry| entry.key == key)
+        let first = self.entries.partition_point(|entry| entry.created < created);
+        let same = self.entries[first..].iter().take_while(|entry| entry.created == created);
+        same.into_iter().find(|entry| entry.key == key)
     }
 
     /// How many owners had waited for the one before them: the hand-offs.
@@ -140,6 +148,8 @@ fn is_entry(prefix: &[u8], key: &[u8]) -> bool {
 
 #[derive(Default)]
 struct Fold<'a> {
+    /// How long that of a key is.
+    prefix: usize,
     entries: Vec<Entry>,
     owners: Vec<usize>,
     /// The entry of each key that is there.
@@ -179,6 +189,7 @@ impl<'a> Fold<'a> {
         self.entries.push(Entry {
             key: event.key.clone(),
             created: event.revision,
+            kind: Kind::of(&event.key[self.prefix..]),
             deleted: None,
             owned: None,
         });
@@ -196,11 +207,13 @@ impl<'a> Fold<'a> {
         self.queue.remove(&index);
     }
 
-    /// The revision is complete: the oldest that is left owns the lock.
+    /// The revision is complete: the oldest that is left owns the lock, and who has room
+    /// beside all that are older.
     fn settle(&mut self, revision: i64) -> Result<(), Violation> {
         self.settled = revision;
         if let [.., one, other] = &self.entries[..] {
-            if one.created == other.created {
+            let is_one_writer = attempt(&one.key).is_some_and(|it| attempt(&other.key) == Some(it));
+            if one.created == other.created && !is_one_writer {
                 return Err(Violation::Tie {
                     one: text(&one.key),
                     other: text(&other.key),
@@ -208,12 +221,24 @@ impl<'a> Fold<'a> {
                 });
             }
         }
-        if let Some(&oldest) = self.queue.first() {
-            let entry = &mut self.entries[oldest];
-            if entry.owned.is_none() {
-                entry.owned = Some(revision..i64::MAX);
-                self.owners.push(oldest);
+        let mut older: Vec<usize> = Vec::new();
+        let mut alone = None;
+        for &index in &self.queue {
+            let entry = &self.entries[index];
+            // Behind somebody who is alone there is room for his own second key only.
+            if alone.is_some_and(|created| created < entry.created) {
+                break;
             }
+            if entry.kind == Kind::Alone {
+                alone = Some(entry.created);
+            }
+            let is_older = |other: &&usize| self.entries[**other].created < entry.created;
+            let kinds = older.iter().filter(is_older).map(|other| self.entries[*other].kind);
+            if entry.owned.is_none() && entry.kind.fits(kinds) {
+                self.entries[index].owned = Some(revision..i64::MAX);
+                self.owners.push(index);
+            }
+            older.push(index);
         }
         Ok(())
     }
@@ -274,6 +299,42 @@ pub(crate) mod tests {
         assert_eq!(owners, expected);
         assert!(history.entry(b"a/2", 3).is_some());
         assert!(history.entry(b"a/2", 2).is_none() && history.entry(b"a/2", 4).is_none());
+    }
+
+    #[test]
+    fn readers_own_beside_each_other_and_nobody_overtakes_a_writer() {
+        let history = fold(&[
+            put("a/7-r1", 2),
+            put("a/8-r1", 3),
+            put("a/9-w1", 4),
+            put("a/9-r1", 4),
+            put("a/7-r2", 5),
+            delete("a/7-r1", 6),
+            delete("a/8-r1", 7),
+            // The writer becomes a reader.
+            delete("a/9-w1", 8),
+            delete("a/9-r1", 9),
+        ]);
+        let of = |key: &str, created| history.entry(key.as_bytes(), created).unwrap().owned.clone();
+        assert_eq!((of("a/7-r1", 2), of("a/8-r1", 3)), (Some(2..6), Some(3..7)));
+        assert_eq!(of("a/9-w1", 4), Some(7..8));
+        assert_eq!(of("a/9-r1", 4).map(|owned| owned.end), Some(9));
+        assert_eq!(of("a/7-r2", 5), Some(8..i64::MAX));
+    }
+
+    #[test]
+    fn permits_are_owned_while_they_are_not_more_than_there_are() {
+        let history = fold(&[
+            put("a/7-p2.3.1", 2),
+            put("a/8-p2.3.1", 3),
+            put("a/9-p1.3.1", 4),
+            delete("a/8-p2.3.1", 5),
+        ]);
+        let expected = [("a/7-p2.3.1", 2..i64::MAX), ("a/9-p1.3.1", 5..i64::MAX)];
+        assert_eq!(
+            owned(&history),
+            expected.map(|(key, owned)| (key.to_owned(), owned))
+        );
     }
 
     #[test]
@@ -340,6 +401,8 @@ pub(crate) mod tests {
         }
         let tie = History::fold("a", &[put("a/1", 2), put("a/2", 2)]);
         assert!(matches!(tie, Err(Violation::Tie { .. })));
+        let tie = History::fold("a", &[put("a/7-w1", 2), put("a/7-r2", 2)]);
+        assert!(matches!(tie, Err(Violation::Tie { .. })), "two attempts");
     }
 
     #[test]

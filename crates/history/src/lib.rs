@@ -9,6 +9,9 @@
 //!   at the end                               ──▶ check_nothing_left
 //! ```
 //!
+//! What an entry asks for is in its key ([`Kind`]): most are alone, readers are beside each
+//! other, permits are added up.
+//!
 //! Each check returns all that it found as [`Violation`]s. The crate does no IO,
 //! knows no client and decodes no message: a mistake of the client under test is
 //! not made here a second time.
@@ -47,10 +50,12 @@
 
 mod claim;
 mod history;
+mod kind;
 mod register;
 mod violation;
 
 pub use claim::{Claim, Token, check_claims};
 pub use history::{Change, Entry, Event, History, check_nothing_left};
+pub use kind::Kind;
 pub use register::{Outcome, Stored, Write, check_register};
 pub use violation::Violation;

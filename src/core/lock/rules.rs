@@ -13,6 +13,8 @@ pub(super) enum Rule {
     Deadline,
     /// A register that may still be carried out is stopped at the gate.
     Gate,
+    /// A register that was under way when the task gave up is one of those.
+    GateOnCancel,
     /// Deletions up to the last reading of the queue are old news.
     OldNews,
     /// The queue is read again now and then, whatever the watch tells.

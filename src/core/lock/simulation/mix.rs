@@ -53,11 +53,20 @@ pub(super) struct Ledger(BTreeMap<Bytes, (Revision, Revision)>);
 impl Ledger {
     /// Who has it alone comes after all before him; whoever else after the last of those.
     pub(super) fn granted(&mut self, place: &Place, created: Revision) -> Outcome {
+        self.note(place, place.claim(), created, false)
+    }
+
+    /// The same of what was written, by a holder as often as he likes.
+    pub(super) fn written(&mut self, place: &Place, claim: Claim, created: Revision) -> Outcome {
+        self.note(place, claim, created, true)
+    }
+
+    fn note(&mut self, place: &Place, claim: Claim, created: Revision, again: bool) -> Outcome {
         for prefix in place.prefixes() {
             let (any, alone) = self.0.entry(prefix.clone()).or_default();
-            let is_alone = matches!(place.claim(), Claim::Exclusive | Claim::Writer);
+            let is_alone = matches!(claim, Claim::Exclusive | Claim::Writer);
             let last = if is_alone { *any } else { *alone };
-            if created <= last {
+            if created < last || created == last && !again {
                 return Err(format!("token {created} after {last}"));
             }
             *any = created.max(*any);
@@ -119,7 +128,7 @@ impl World {
     }
 }
 
-const MIXES: [Mix; 4] = [Mix::ReadWrite, Mix::Permits, Mix::Anything, Mix::Several];
+pub(super) const MIXES: [Mix; 4] = [Mix::ReadWrite, Mix::Permits, Mix::Anything, Mix::Several];
 
 #[test]
 fn whoever_has_a_claim_has_it_beside_the_others_and_nothing_is_left_behind() {
@@ -140,12 +149,15 @@ fn a_rule_of_a_claim_that_is_out_of_force_is_found_out() {
         (Mix::ReadWrite, Rule::Predecessor),
         (Mix::ReadWrite, Rule::WholeRevisions),
         (Mix::ReadWrite, Rule::Gate),
+        (Mix::ReadWrite, Rule::GateOnCancel),
         (Mix::Permits, Rule::OwnPermits),
         (Mix::Permits, Rule::OwnKey),
         (Mix::Permits, Rule::Gate),
+        (Mix::Permits, Rule::GateOnCancel),
         (Mix::Several, Rule::Predecessor),
         (Mix::Several, Rule::EveryKey),
         (Mix::Several, Rule::Gate),
+        (Mix::Several, Rule::GateOnCancel),
     ] {
         let rules = Rules { off: Some(rule) };
         let found = (0..5_000).any(|seed| play(mix, seed, Flaw::None, rules).is_err());

@@ -37,6 +37,8 @@ pub(super) enum Flaw {
     ReleasesAnyPut,
     /// A withdrawal deletes an owner's key on whatever lease it hangs.
     WithdrawsAnyLease,
+    /// A fence holds while there is a key, whichever.
+    FencedByVersion,
 }
 
 pub(super) struct Store {
