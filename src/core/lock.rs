@@ -398,11 +398,11 @@ impl Lock {
         }
     }
 
-    /// The session has ended, or its deadline has passed; the driver waits for that
-    /// beside everything else. Its keys go with the lease, and no register of it can be
-    /// carried out any more.
+    /// The session has ended, or its deadline has passed; the driver waits for that beside everything else.
+    /// Its keys go with the lease, and no register of it can be carried out any more.
     pub fn handle_session_ended(&mut self) {
-        self.actions.clear();
+        // How the attempt came out is to be told, or whoever drives it waits for ever.
+        self.actions.retain(|action| matches!(action, Action::Grant(_) | Action::Fail(_)));
         match self.phase {
             Phase::Register { .. } | Phase::Wait(_) => self.fail(Failure::SessionEnded),
             Phase::Release(_) | Phase::Withdraw => self.free(),

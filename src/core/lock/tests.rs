@@ -506,3 +506,24 @@ fn a_name_that_would_be_a_gate_is_refused() {
     let elsewhere = Place::new("jobs/nightly", LEASE, "gates/").unwrap();
     assert_eq!(elsewhere.gate, "gates/jobs/nightly#gate/77");
 }
+
+#[test]
+fn how_an_attempt_came_out_is_told_though_the_session_ends_before_anybody_asks() {
+    let mut late = lock();
+    late.handle_acquire(NOW);
+    drain(&mut late);
+    late.handle_register_failed(DEADLINE, false);
+    late.handle_session_ended();
+    assert!(drain(&mut late).contains(&Action::Fail(Failure::SessionEnded)));
+    assert!(late.is_free());
+
+    let mut deleted = waiting(5, &[entry("jobs/1", 3)]);
+    deleted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/77"), Revision(6))].into_iter());
+    deleted.handle_session_ended();
+    assert!(drain(&mut deleted).contains(&Action::Fail(Failure::KeyDeleted)));
+
+    let mut granted = waiting(5, &[entry("jobs/1", 3)]);
+    granted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/1"), Revision(6))].into_iter());
+    granted.handle_session_ended();
+    assert_eq!(drain(&mut granted), [Action::Grant(Revision(5))]);
+}
