@@ -215,6 +215,10 @@ impl Storm {
         found.extend(left_behind);
         found.truncate(30);
         assert!(found.is_empty(), "found:\n{}", found.join("\n"));
+        // A short one on a busy machine may miss some.
+        if verdict.recipes.values().sum::<usize>() < 1_000 {
+            return;
+        }
         for recipe in [
             "mutex",
             "lingering",
