@@ -518,12 +518,12 @@ fn how_an_attempt_came_out_is_told_though_the_session_ends_before_anybody_asks()
     assert!(late.is_free());
 
     let mut deleted = waiting(5, &[entry("jobs/1", 3)]);
-    deleted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/77"), Revision(6))].into_iter());
+    deleted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/77"), Revision(6))]);
     deleted.handle_session_ended();
     assert!(drain(&mut deleted).contains(&Action::Fail(Failure::KeyDeleted)));
 
     let mut granted = waiting(5, &[entry("jobs/1", 3)]);
-    granted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/1"), Revision(6))].into_iter());
+    granted.handle_deleted(NOW, [(&Bytes::from_static(b"jobs/1"), Revision(6))]);
     granted.handle_session_ended();
     assert_eq!(drain(&mut granted), [Action::Grant(Revision(5))]);
 }
