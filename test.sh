@@ -42,6 +42,7 @@ main() {
     step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
     step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw --test storm
     step "tests of simulated time" tests -p tenure --features unstable --lib simulation
+    step "mixed recipes, simulated" tests -p tenure --features unstable --test mixed simulated
     step "rules put out of force are noticed" tests -p tenure --features rules-off --test rules
     step "raw calls, on the embedded server" raw_call
     step "examples, on the embedded server" examples
