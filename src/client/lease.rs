@@ -547,8 +547,6 @@ async fn renew_on(
     }
 }
 
-/// etcd counts in seconds. A part of one counts as one, so that no lease is
-/// shorter than what was asked for.
 /// What was granted, with a reserve in whole seconds.
 fn term(ttl_seconds: i64, reserve: Duration) -> Term {
     let seconds = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -558,6 +556,8 @@ fn term(ttl_seconds: i64, reserve: Duration) -> Term {
     }
 }
 
+/// etcd counts in seconds. A part of one counts as one, so that no lease is
+/// shorter than what was asked for.
 fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
     i64::try_from(seconds).unwrap_or(i64::MAX)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::definite::may_pass;
+use super::definite::{is_oversize, may_pass};
 use super::requests::{self, Read};
 use super::session::Session;
 use super::slot::Slot;
@@ -15,7 +15,7 @@ use crate::client::{Batch, Call, Client, Event, Watch, WatchEnd};
 use crate::core::backoff::Backoff;
 use crate::core::lock::{Action, Failure, Lock, Place, Watched};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, EtcdError, Origin};
+use crate::error::{Delivery, Error, EtcdError};
 use crate::net::clock;
 use crate::net::race::{Either, both, race};
 use crate::pb::etcdserverpb::TxnResponse;
@@ -365,9 +365,4 @@ fn deletion<'a>(place: &Place, event: &'a Event) -> Option<(&'a Bytes, Revision)
         Event::Put { kv, .. } if !place.is_owned() || kv.key != place.key => None,
         Event::Delete { kv, .. } | Event::Put { kv, .. } => Some((&kv.key, Revision(kv.mod_revision))),
     }
-}
-
-/// The answer is larger than this side takes, and will be the next time.
-fn is_oversize(error: &Error) -> bool {
-    error.code() == Code::ResourceExhausted && error.origin() == Origin::Library
 }

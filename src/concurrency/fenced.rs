@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::grip::Grip;
 use super::refusal::lost;
-use super::requests::misfit;
+use super::requests::odd;
 use super::session::Session;
 use crate::client::{Client, Compare, Delete, Op, Put, Txn};
 use crate::error::{Delivery, Error};
@@ -173,8 +173,4 @@ impl Drop for Doubt<'_> {
             grip.taint();
         }
     }
-}
-
-fn odd() -> Error {
-    misfit("the answer to a transaction does not fit its operations")
 }

@@ -312,8 +312,13 @@ fn mod_revision(range: &RangeResponse) -> Revision {
 pub(super) fn range(answer: &TxnResponse, index: usize) -> Result<&RangeResponse, Error> {
     match answer.responses.get(index).and_then(|op| op.response.as_ref()) {
         Some(Response::ResponseRange(range)) => Ok(range),
-        _ => Err(misfit("the answer to a transaction does not fit its operations")),
+        _ => Err(odd()),
     }
+}
+
+/// The answer to a transaction is not one to its operations.
+pub(super) fn odd() -> Error {
+    misfit("the answer to a transaction does not fit its operations")
 }
 
 /// An answer that no etcd gives.

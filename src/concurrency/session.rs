@@ -97,8 +97,8 @@ impl SessionBuilder<'_> {
 
     /// Goes on with a lease that exists, as that of a session that was
     /// [orphaned](Session::orphan), or whose process ended, and has not run out yet: with
-    /// its TTL, less the [delay](SessionBuilder::lock_delay), and with all keys that hang on it. Whoever had it before must be gone, for
-    /// the two would be one to etcd.
+    /// its TTL, less the [delay](SessionBuilder::lock_delay), and with all keys that hang on it.
+    /// Whoever had it before must be gone, for the two would be one to etcd.
     ///
     /// Awaiting it fails with [`EtcdError::LeaseNotFound`](crate::EtcdError::LeaseNotFound)
     /// where it has run out.

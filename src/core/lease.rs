@@ -165,11 +165,12 @@ impl Leases {
     }
 
     /// Keeps this lease alive from now on. A request sent at `sent` granted or
-    /// renewed it for `ttl`, of which a [`Term::reserve`] is taken off already, here and in a reply.
-    pub fn handle_kept(&mut self, now: Instant, id: LeaseId, sent: Instant, ttl: Duration) {
+    /// renewed it for this term, whose reserve is taken off of every reply as well.
+    pub fn handle_kept(&mut self, now: Instant, id: LeaseId, sent: Instant, term: impl Into<Term>) {
         self.advance(now);
-        let slot = self.table.keep(id);
-        self.prove(slot, sent.min(self.now), ttl);
+        let term = term.into();
+        let slot = self.table.keep(id, term.reserve);
+        self.prove(slot, sent.min(self.now), term.believed());
         self.settle();
     }
 
@@ -222,15 +223,14 @@ impl Leases {
             self.note_heard(stream);
             match (reply, u64::try_from(ttl_seconds)) {
                 (Reply::Abandoned, _) => self.streams[stream].abandoned -= 1,
-                (Reply::Proof { slot, sent }, Ok(ttl @ 1..)) => {
+                (Reply::Proof { slot, sent }, ttl) => {
                     let sent = if self.rules.keep(Rule::SentTime) {
                         sent
                     } else {
                         self.now
                     };
-                    self.prove(slot, sent, Duration::from_secs(ttl));
+                    self.renewed(slot, sent, Duration::from_secs(ttl.unwrap_or(0)));
                 }
-                (Reply::Proof { slot, .. }, _) => self.end(slot, LeaseEnd::UnknownToServer),
             }
             if was_silent {
                 self.feed(stream);
@@ -396,6 +396,14 @@ impl Leases {
         let asked = self.streams.iter().enumerate().filter(|(_, stream)| stream.in_flight > 0);
         let ends = asked.map(|(at, stream)| (stream.heard + self.patience() * 2, at));
         ends.min().filter(|_| is_crowded)
+    }
+
+    fn renewed(&mut self, slot: u32, sent: Instant, ttl: Duration) {
+        let reserve = self.table.entry(slot).reserve;
+        match (Term { ttl, reserve }).believed() {
+            Duration::ZERO => self.end(slot, LeaseEnd::UnknownToServer),
+            believed => self.prove(slot, sent, believed),
+        }
     }
 
     fn prove(&mut self, slot: u32, sent: Instant, ttl: Duration) {

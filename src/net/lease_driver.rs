@@ -16,7 +16,6 @@ use super::lease_stream::{LeaseStream, StreamEvent};
 use crate::core::lease::{Action, LeaseEnd, Leases, STREAMS_MAX};
 use crate::core::time::Instant;
 use crate::error::Code;
-use crate::pb::etcdserverpb::LeaseKeepAliveResponse;
 use crate::types::LeaseId;
 
 /// Events handled in one go, so that a burst leaves the thread to other tasks,
@@ -119,8 +118,7 @@ impl LeaseDriver {
             Event::Stream(at, StreamEvent::Closed(refusal)) => self.leases.handle_closed(now, at, refusal),
             Event::Stream(at, StreamEvent::Sent) => self.leases.handle_sent(now, at),
             Event::Stream(at, StreamEvent::Reply(reply)) => {
-                let (id, ttl) = (LeaseId(reply.id), self.believed(&reply));
-                self.leases.handle_reply(now, at, id, ttl);
+                self.leases.handle_reply(now, at, LeaseId(reply.id), reply.ttl);
             }
             Event::Timeout => self.leases.handle_timeout(now),
         }
@@ -145,7 +143,7 @@ impl LeaseDriver {
     }
 
     fn keep(&mut self, now: Instant, lease: Arc<LeaseState>, sent: Instant) {
-        let (id, ttl) = (lease.id(), lease.term().believed());
+        let (id, term) = (lease.id(), lease.term());
         if let Some(earlier) = self.states.get(&id) {
             if !Arc::ptr_eq(earlier, &lease) {
                 // Its handle saw the deadline pass before this task did.
@@ -154,13 +152,7 @@ impl LeaseDriver {
             }
         }
         self.states.insert(id, lease);
-        self.leases.handle_kept(now, id, sent, ttl);
-    }
-
-    /// For how many seconds a renewal is believed in.
-    fn believed(&self, reply: &LeaseKeepAliveResponse) -> i64 {
-        let reserve = self.states.get(&LeaseId(reply.id)).map_or(0, |lease| lease.term().reserve.as_secs());
-        reply.ttl.saturating_sub(i64::try_from(reserve).unwrap_or(i64::MAX)).max(0)
+        self.leases.handle_kept(now, id, sent, term);
     }
 
     fn act(&mut self) {

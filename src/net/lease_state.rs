@@ -183,11 +183,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(10);
 
     fn state(deadline: Instant) -> LeaseState {
-        let term = Term {
-            ttl: TTL,
-            reserve: Duration::ZERO,
-        };
-        LeaseState::new(LeaseId(7), term, deadline, Arc::default())
+        LeaseState::new(LeaseId(7), TTL.into(), deadline, Arc::default())
     }
 
     #[test]

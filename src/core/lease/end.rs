@@ -55,6 +55,16 @@ pub struct Term {
     pub reserve: Duration,
 }
 
+/// All of it counts here.
+impl From<Duration> for Term {
+    fn from(ttl: Duration) -> Term {
+        Term {
+            ttl,
+            reserve: Duration::ZERO,
+        }
+    }
+}
+
 impl Term {
     /// What is believed in, and what renewals go by.
     #[must_use]

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::time::Duration;
 
 use super::super::time::Instant;
 use super::STREAMS_MAX;
@@ -28,6 +29,8 @@ struct Seed(u64);
 pub(super) struct Entry {
     pub(super) id: LeaseId,
     pub(super) kept: bool,
+    /// What of a time to live does not count here; see [`Term`](super::Term).
+    pub(super) reserve: Duration,
     /// When the latest request that proved the lease was sent.
     pub(super) proven: Instant,
     /// The renewals that are out on each stream.
@@ -74,14 +77,16 @@ impl Table {
     }
 
     /// The slot of this lease, which is kept from now on if it was not.
-    pub(super) fn keep(&mut self, id: LeaseId) -> u32 {
+    pub(super) fn keep(&mut self, id: LeaseId, reserve: Duration) -> u32 {
         if let Some(&slot) = self.by_id.get(&id) {
-            self.entries[slot as usize].kept = true;
+            let entry = &mut self.entries[slot as usize];
+            (entry.kept, entry.reserve) = (true, reserve);
             return slot;
         }
         let entry = Entry {
             id,
             kept: true,
+            reserve,
             proven: Instant::default(),
             out: [Out::default(); STREAMS_MAX],
             abandoned: [0; STREAMS_MAX],

@@ -132,6 +132,35 @@ fn a_ttl_of_zero_says_that_the_lease_is_gone() {
 }
 
 #[test]
+fn the_reserve_of_a_lease_counts_in_no_reply() {
+    let reserve = Duration::from_secs(10);
+    let (mut leases, sent) = renewing_a(TTL);
+    let reserved = Term { ttl: TTL, reserve };
+    leases.handle_kept(sent, A, sent, reserved);
+    assert_eq!(
+        drain(&mut leases),
+        [Action::Extend(A, valid_until(sent, TTL - reserve))]
+    );
+    leases.handle_reply(sent + reserve, 0, A, 90);
+    let renewed = valid_until(sent, Duration::from_secs(80));
+    assert_eq!(drain(&mut leases), [Action::Extend(A, renewed)]);
+}
+
+#[test]
+fn a_ttl_within_the_reserve_says_that_the_lease_is_gone() {
+    let reserve = Duration::from_secs(10);
+    let mut leases = Leases::new(1);
+    leases.handle_kept(at(0), A, at(0), Term { ttl: TTL, reserve });
+    drain(&mut leases);
+    let (now, _) = time_out(&mut leases);
+    leases.handle_opened(now, 0);
+    drain(&mut leases);
+    leases.handle_reply(now, 0, A, 10);
+    let gone = Action::End(A, LeaseEnd::UnknownToServer);
+    assert_eq!(drain(&mut leases), [gone, Action::Close(0)]);
+}
+
+#[test]
 fn renewals_do_not_wait_for_replies_but_for_room_on_the_stream() {
     let mut leases = keeping(&[A, B], TTL);
     leases.handle_timeout(at(20_000));
