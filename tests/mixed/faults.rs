@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tenure_etcd::Cluster;
 use tenure_proxy::{Direction, Door, Ending, Flow, Proxy};
 
-use crate::support::within;
+use crate::support::{calm, within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -121,7 +121,7 @@ impl Stage {
             Fault::Exchanged => self.exchange((self.leader() + 1) % 3),
         }
         self.played.push(fault);
-        self.wait(CALM_MILLIS);
+        sleep(calm(&mut self.dice, CALM_MILLIS));
     }
 
     fn leader(&self) -> usize {

@@ -11,11 +11,12 @@
 //!
 //! The same with clients on the etcd in memory, as a simulation, with the feature `unstable`.
 //!
-//! `TENURE_MIXED_ACQUISITIONS` makes it longer, 100,000 say, `TENURE_SEED` repeats its
-//! choices, `--nocapture` shows what was counted:
+//! `TENURE_MIXED_ACQUISITIONS` makes it longer, 100,000 say, `TENURE_MIXED_CALM` times as
+//! long nothing goes wrong between two faults, `TENURE_SEED` repeats its choices,
+//! `--nocapture` shows what was counted:
 //!
 //! ```sh
-//! TENURE_MIXED_ACQUISITIONS=100000 cargo test --release --test mixed storm -- --nocapture
+//! TENURE_MIXED_ACQUISITIONS=100000 TENURE_MIXED_CALM=10 cargo test --release --test mixed storm -- --nocapture
 //! ```
 
 mod child;

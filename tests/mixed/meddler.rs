@@ -8,12 +8,12 @@ use tenure::{Client, LeaseId, Revision};
 
 use crate::judge::Seen;
 use crate::recorder::Record;
-use crate::support::within;
+use crate::support::calm;
 
 /// Meddles until it is dropped.
 pub(crate) async fn meddle(client: Client, record: Record, seen: Seen, mut dice: Rng) {
     loop {
-        tokio::time::sleep(within(&mut dice, 100..900)).await;
+        tokio::time::sleep(calm(&mut dice, 100..900)).await;
         if dice.bool() {
             let revision = Revision((record.revision() - dice.i64(0..50)).max(1));
             if client.compact(revision).timeout(Duration::from_secs(1)).await.is_ok() {

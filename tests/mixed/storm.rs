@@ -18,7 +18,7 @@ use crate::judge::{Seen, judge, left};
 use crate::meddler::meddle;
 use crate::process::{Process, go_on, stop};
 use crate::recorder::Record;
-use crate::support::{ROOT, TTL, number, until, within};
+use crate::support::{ROOT, TTL, calm, number, until, within};
 use crate::wish::NAMES;
 use crate::worker::furnish;
 
@@ -241,7 +241,7 @@ impl Storm {
 fn pause(pids: &[Pid], mut dice: Rng, is_over: &AtomicBool) -> u64 {
     let mut pauses = 0;
     while !is_over.load(Ordering::SeqCst) {
-        std::thread::sleep(within(&mut dice, 100..900));
+        std::thread::sleep(calm(&mut dice, 100..900));
         let pid = pids[dice.usize(..pids.len())];
         let ttl = TTL.as_millis() as u64;
         let millis = if dice.u64(..4) == 0 {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -55,6 +56,13 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 pub(crate) fn within(dice: &mut Rng, range: Range<u64>) -> Duration {
     Duration::from_micros(dice.u64(range.start * 1000..range.end * 1000))
+}
+
+/// For how long nothing more goes wrong: `TENURE_MIXED_CALM` times as long as usual.
+pub(crate) fn calm(dice: &mut Rng, millis: Range<u64>) -> Duration {
+    static TIMES: OnceLock<u32> = OnceLock::new();
+    let times = TIMES.get_or_init(|| number("TENURE_MIXED_CALM").map_or(1, |times| times as u32));
+    within(dice, millis) * *times
 }
 
 pub(crate) fn number(variable: &str) -> Option<u64> {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::support::within;
+use crate::support::{calm, within};
 
 /// For how long the answers of what was delivered are still taken.
 const LINGER: Duration = Duration::from_millis(300);
@@ -60,7 +60,7 @@ impl Ways {
     /// to be waited for: one that is left kept is open to the server for ever.
     pub(crate) async fn fail(self, mut dice: Rng, is_over: Arc<AtomicBool>, tell: impl Fn(&str)) {
         while !is_over.load(Ordering::SeqCst) {
-            tokio::time::sleep(within(&mut dice, 200..1500)).await;
+            tokio::time::sleep(calm(&mut dice, 200..1500)).await;
             let Some(phase) = self.any(&mut dice) else {
                 continue;
             };
