@@ -79,7 +79,7 @@ pub use error::TlsFailure;
 pub use error::{Code, Delivery, Error, EtcdError, Origin};
 #[cfg(feature = "unstable")]
 pub use net::simulation::Simulation;
-pub use types::{KeyRange, LeaseId, Revision, WatchId};
+pub use types::{KeyRange, LeaseId, MemberId, Revision, WatchId};
 
 /// The examples of the front page compile.
 #[cfg(doctest)]

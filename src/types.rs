@@ -43,6 +43,17 @@ impl fmt::Display for LeaseId {
     }
 }
 
+/// The number of a member of the cluster, which etcd makes of its peer URLs and the time it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u64);
+
+/// In lower-case hexadecimal, as etcdctl prints it.
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
 /// The number of a watch on its stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub i64);

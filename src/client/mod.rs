@@ -12,9 +12,11 @@ mod endpoints;
 mod kv;
 mod lease;
 mod list_watch;
+mod members;
 #[cfg(feature = "unstable")]
 mod raw;
 mod txn;
+mod unary;
 mod watch;
 
 use std::any::Any;
@@ -34,10 +36,12 @@ pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use list_watch::{ListWatch, ListWatchEnd, Update};
+pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
 pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};
+pub use unary::Unary;
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 
 use beside::Beside;

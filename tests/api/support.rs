@@ -1,5 +1,6 @@
 //! What every API test needs: a runtime, a client, and keys of its own.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tenure::{Client, Config, Dialing, Endpoint, Io};
+use tenure::{Client, Code, Config, Dialing, Endpoint, Error, Io, Origin};
 use tenure_etcd::{Binary, Cluster, Options};
 use tenure_testserver::{Link, Server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -68,6 +69,22 @@ pub(crate) struct Embedded {
     server: Server,
     /// The thread ends with it.
     _running: oneshot::Sender<()>,
+}
+
+/// A real etcd of one test alone, with so many members; none where the tests run on the server in memory.
+pub(crate) fn own_etcd(members: usize) -> Option<Cluster> {
+    let start = || Cluster::start(&Binary::find().expect("an etcd"), members, Options::default());
+    (!is_embedded()).then(|| start().expect("it starts"))
+}
+
+/// What the server in memory does not offer it says it does not.
+pub(crate) fn unimplemented<T: Debug>(answer: Result<T, Error>) {
+    let error = answer.expect_err("the server in memory has no such method");
+    assert_eq!(
+        (error.code(), error.origin()),
+        (Code::Unimplemented, Origin::Server),
+        "{error}"
+    );
 }
 
 impl OwnServer {

@@ -160,10 +160,31 @@ impl Cluster {
     ///
     /// The cluster has lost all its members.
     pub fn add(&mut self) -> Result<(), Error> {
+        self.admit(false)?;
+        self.members[self.members.len() - 1].wait_ready()
+    }
+
+    /// Adds a learner, which has the last index, and starts it. It is not healthy, for it serves
+    /// no reads, before somebody promotes it.
+    ///
+    /// # Errors
+    ///
+    /// The others do not agree within a minute, or its process cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// The cluster has lost all its members.
+    pub fn add_learner(&mut self) -> Result<(), Error> {
+        self.admit(true)
+    }
+
+    /// Adds a member and starts it.
+    fn admit(&mut self, is_learner: bool) -> Result<(), Error> {
         let at = |cause| Error::io("adding a member", &cause);
         let ports = (Port::take().map_err(at)?, Port::take().map_err(at)?);
         let (index, url) = (self.members.len() + self.removed.len(), ports.1.url());
-        self.reconfigure(0, "add", &format!(r#"{{"peerURLs":["{url}"]}}"#))?;
+        let body = format!(r#"{{"peerURLs":["{url}"],"isLearner":{is_learner}}}"#);
+        self.reconfigure(0, "add", &body)?;
         let peers = self.members.iter().map(|member| format!("{}={}", member.name(), member.peer_url()));
         let peers = peers.chain([format!("m{index}={url}")]).collect::<Vec<_>>().join(",");
         let added = member(
@@ -176,9 +197,8 @@ impl Cluster {
             "existing",
         )?;
         added.start()?;
-        let ready = added.wait_ready();
         self.members.push(added);
-        ready
+        Ok(())
     }
 
     /// Waits until each member that runs and is not paused is healthy.
