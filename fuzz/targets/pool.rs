@@ -119,7 +119,12 @@ impl Driver {
     fn pick(&mut self, pool: &mut Pool, control: bool, stream: bool, avoid: Option<u8>) {
         let avoid = avoid.map(|id| EndpointId(id.into()));
         let class = if control { Class::Control } else { Class::Bulk };
-        if let Some((_, picked)) = pool.pick(self.now, Want { class, stream, avoid }) {
+        let want = Want {
+            stream,
+            avoid,
+            ..Want::call(class)
+        };
+        if let Some((_, picked)) = pool.pick(self.now, want) {
             let lives = self.connections.iter().any(|(id, up, _)| *id == picked && *up);
             assert!(lives, "{picked:?} is not up");
         }

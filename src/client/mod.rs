@@ -4,14 +4,17 @@
 //! the request message and a reference to the client, and turns into a
 //! [`Call`], which is a future by name.
 
+mod alarms;
 mod beside;
 mod cache;
 #[cfg(feature = "srv")]
 mod discovery;
+mod downgrade;
 mod endpoints;
 mod kv;
 mod lease;
 mod list_watch;
+mod maintenance;
 mod members;
 #[cfg(feature = "unstable")]
 mod raw;
@@ -29,13 +32,17 @@ pub use crate::net::call::Call;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
 pub use crate::net::route::Route;
+pub use crate::pb::etcdserverpb::AlarmType;
+pub use alarms::{Alarm, Alarms};
 pub use cache::{Cache, Entries};
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
+pub use downgrade::{Downgrade, DowngradeStep};
 pub use endpoints::Endpoints;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use list_watch::{ListWatch, ListWatchEnd, Update};
+pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};

@@ -93,6 +93,8 @@ pub struct Want {
     pub stream: bool,
     /// An endpoint that was just tried in vain.
     pub avoid: Option<EndpointId>,
+    /// The endpoint that it is for; no other will do.
+    pub only: Option<EndpointId>,
 }
 
 impl Want {
@@ -103,7 +105,13 @@ impl Want {
             class,
             stream: false,
             avoid: None,
+            only: None,
         }
+    }
+
+    /// Whether this endpoint may be asked at all.
+    fn admits(self, id: EndpointId) -> bool {
+        self.only.is_none_or(|only| only == id)
     }
 }
 
@@ -351,7 +359,7 @@ impl Pool {
         for step in 0..count {
             let at = (self.cursor + step) % count;
             let member = &self.members[at];
-            let Some(index) = member.choose(want) else {
+            let Some(index) = member.choose(want).filter(|_| want.admits(member.id)) else {
                 continue;
             };
             let avoided = want.avoid == Some(member.id);
@@ -364,7 +372,7 @@ impl Pool {
             }
         }
         let Some((_, at, index)) = best else {
-            self.grow(now, want.class);
+            self.grow(now, want);
             return None;
         };
         let is_alone = self.provide(now, at, index, want.class);
@@ -534,10 +542,12 @@ impl Pool {
     }
 
     /// Nobody has a free stream: another connection to whom it is possible.
-    fn grow(&mut self, now: Instant, class: Class) {
+    fn grow(&mut self, now: Instant, want: Want) {
         for at in 0..self.members.len() {
-            if !self.members[at].is_down() && self.may_dial(now, at, class) {
-                self.dial(now, at, Some(class));
+            let member = &self.members[at];
+            let may_serve = want.admits(member.id) && !member.is_down();
+            if may_serve && self.may_dial(now, at, want.class) {
+                self.dial(now, at, Some(want.class));
             }
         }
     }

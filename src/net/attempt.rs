@@ -187,7 +187,7 @@ impl Plan {
                 Error::new(Code::DeadlineExceeded, Origin::Library, sent.give_up(), message)
             }
             _ if self.token.waiter.is_some() => self.channel.no_token_in_time(),
-            State::Waiting(_) => self.channel.unreachable_in_time(),
+            State::Waiting(_) => self.channel.unreachable_in_time(self.options.only()),
             _ => Error::unsent_in_time("no time for another attempt before the deadline"),
         };
         let error = match failed {
@@ -203,7 +203,9 @@ impl Plan {
             State::Sent(sent) => Some(&sent.route),
             _ => self.options.route.as_ref(),
         };
-        let endpoint = route.map(|route| route.endpoint.shared_name());
+        let addressee = self.options.addressee.as_ref().map(|addressee| &addressee.endpoint);
+        let endpoint = route.map(|route| &route.endpoint).or(addressee);
+        let endpoint = endpoint.map(|endpoint| endpoint.shared_name());
         named(error, self.method, endpoint).with_attempts(self.attempts)
     }
 
@@ -242,6 +244,7 @@ impl Plan {
     fn want(&self) -> Want {
         Want {
             avoid: self.failed.as_ref().and_then(|failed| failed.at),
+            only: self.options.only(),
             ..Want::call(self.options.class)
         }
     }
@@ -300,7 +303,8 @@ impl Plan {
         };
         self.attempts += 1;
         let doubt_after = config.hedge_after.map_or(config.silence, |after| after.min(config.silence));
-        let may_detour = self.method.safe_to_retry && self.options.route.is_none();
+        let is_free = self.options.route.is_none() && self.options.addressee.is_none();
+        let may_detour = self.method.safe_to_retry && is_free;
         Ok(Sent {
             route,
             at: now,

@@ -1,15 +1,19 @@
 //! What one call asks for beyond the client's configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::route::Route;
-use crate::core::pool::Class;
+use crate::core::pool::{Class, EndpointId};
 
 /// The options of one call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) route: Option<Route>,
+    /// The member that it is for, and no other.
+    pub(crate) addressee: Option<Addressee>,
     /// A second time changes nothing, the caller says.
     pub(crate) idempotent: bool,
     pub(crate) class: Class,
@@ -19,6 +23,20 @@ pub(crate) struct CallOptions {
     pub(crate) is_anonymous: bool,
 }
 
+/// One of the client's endpoints, by name and by number: removed and added again, it is another.
+#[derive(Clone, Debug)]
+pub(crate) struct Addressee {
+    pub(super) id: EndpointId,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+impl Addressee {
+    /// Its address.
+    pub(crate) fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+}
+
 impl CallOptions {
     /// For calls that are small, and that somebody's lease hangs on.
     pub(crate) fn control() -> CallOptions {
@@ -26,5 +44,17 @@ impl CallOptions {
             class: Class::Control,
             ..CallOptions::default()
         }
+    }
+
+    /// For calls to one member.
+    pub(crate) fn to(addressee: Addressee) -> CallOptions {
+        CallOptions {
+            addressee: Some(addressee),
+            ..CallOptions::default()
+        }
+    }
+
+    pub(super) fn only(&self) -> Option<EndpointId> {
+        self.addressee.as_ref().map(|addressee| addressee.id)
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
+use super::call_options::Addressee;
 use super::clock;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
@@ -20,7 +21,7 @@ use super::runtime::Runtime;
 use super::tokens::Tokens;
 use super::why::{self, Standing};
 use crate::config::Config;
-use crate::core::pool::Want;
+use crate::core::pool::{EndpointId, Want};
 use crate::error::{Error, Origin};
 use crate::wire::Metadata;
 use crate::wire::method::auth as method;
@@ -131,6 +132,21 @@ impl Channel {
         self.shared.lock().listed.iter().map(|listed| listed.endpoint.shared_name()).collect()
     }
 
+    /// The endpoint at this address, for calls that are for it alone.
+    ///
+    /// # Errors
+    ///
+    /// It is none of the client's.
+    pub(crate) fn addressee(&self, endpoint: &Endpoint) -> Result<Addressee, Error> {
+        let state = self.shared.lock();
+        let listed = state.listed.iter().find(|listed| *listed.endpoint == *endpoint);
+        let addressee = listed.map(|listed| Addressee {
+            id: listed.id,
+            endpoint: listed.endpoint.clone(),
+        });
+        addressee.ok_or_else(|| Error::invalid(format!("{} is no endpoint of this client", endpoint.name())))
+    }
+
     /// Adds an endpoint, unless it is there.
     pub(crate) fn add_endpoint(&self, endpoint: Endpoint) {
         self.shared.change(|state| state.add(endpoint));
@@ -213,7 +229,7 @@ impl Channel {
     /// # Errors
     ///
     /// There will be none: the runtime that the client was made on is gone, or the
-    /// one connection that is asked for is.
+    /// one connection or endpoint that is asked for is.
     pub(super) fn poll_route(
         &self,
         target: Target<'_>,
@@ -239,8 +255,9 @@ impl Channel {
             }
         }
         let class = match target {
-            Target::Any(want) => Some(want.class),
-            Target::Only(_) => None,
+            Target::Any(want) if want.only.is_none() => Some(want.class),
+            // What is free elsewhere is for others.
+            Target::Any(_) | Target::Only(_) => None,
         };
         Waiter::wait(waiter, &self.shared, &mut state, class, cx.waker());
         self.shared.settle(state);
@@ -283,14 +300,22 @@ impl Channel {
 
     /// Why no connection can be had: what keeps each endpoint from being one.
     pub(crate) fn unreachable(&self) -> Error {
+        self.unreachable_among(None)
+    }
+
+    /// The same, of one endpoint alone where that is asked for.
+    fn unreachable_among(&self, only: Option<EndpointId>) -> Error {
         let state = self.shared.lock();
         if state.is_gone {
             let message = "the runtime that the client was made on is gone";
             return Error::unsent(Origin::Library, message);
         }
-        let message = state.why("no endpoint is connected");
-        let error = Error::unsent(Origin::Transport, message);
-        let cause = state.listed.iter().find_map(|listed| Some((listed, listed.error.clone()?)));
+        let what = match only {
+            None => "no endpoint is connected",
+            Some(_) => "the endpoint is not connected",
+        };
+        let error = Error::unsent(Origin::Transport, state.why(what, only));
+        let cause = state.listed_among(only).find_map(|listed| Some((listed, listed.error.clone()?)));
         match cause {
             Some((listed, cause)) => {
                 error.with_source(cause).with_call("connect", Some(listed.endpoint.shared_name()))
@@ -300,15 +325,16 @@ impl Channel {
     }
 
     /// The time of a call, or of a stream to be opened, is over and no connection was to
-    /// be had.
-    pub(super) fn unreachable_in_time(&self) -> Error {
+    /// be had: to any endpoint, or to the one that it is for.
+    pub(super) fn unreachable_in_time(&self, only: Option<EndpointId>) -> Error {
         {
             let state = self.shared.lock();
-            if state.is_up() && !state.is_gone {
-                return Error::unsent_in_time(state.why("no free stream before the deadline"));
+            let is_up = state.listed_among(only).any(|listed| state.is_connected(listed.id));
+            if is_up && !state.is_gone {
+                return Error::unsent_in_time(state.why("no free stream before the deadline", only));
             }
         }
-        let cause = self.unreachable();
+        let cause = self.unreachable_among(only);
         let message = format!("no connection before the deadline: {}", cause.message());
         Error::unsent_in_time(message).with_source(cause)
     }
@@ -327,7 +353,10 @@ impl Channel {
         let route = match target {
             Target::Any(want) => {
                 let Some((_, connection)) = state.pool.pick(now, want) else {
-                    return Ok(None);
+                    return match want.only.is_some() && state.listed_among(want.only).next().is_none() {
+                        true => Err(Error::invalid("the endpoint was removed from this client")),
+                        false => Ok(None),
+                    };
                 };
                 let route = state.route(connection);
                 if route.is_none() {
@@ -370,9 +399,13 @@ impl State {
         }
     }
 
-    /// `what`, and how each endpoint stands.
-    fn why(&self, what: &str) -> String {
-        let endpoints = self.listed.iter().map(|listed| {
+    fn listed_among(&self, only: Option<EndpointId>) -> impl Iterator<Item = &Listed> {
+        self.listed.iter().filter(move |listed| only.is_none_or(|only| listed.id == only))
+    }
+
+    /// `what`, and how each endpoint stands, or the one.
+    fn why(&self, what: &str, only: Option<EndpointId>) -> String {
+        let endpoints = self.listed_among(only).map(|listed| {
             let standing = match &listed.error {
                 _ if self.is_connected(listed.id) => Standing::Connected,
                 Some(error) => Standing::Lost(error),
@@ -380,7 +413,7 @@ impl State {
             };
             (listed.endpoint.name(), standing)
         });
-        why::message(what, endpoints)
+        why::message(what, endpoints.collect::<Vec<_>>().into_iter())
     }
 
     fn retain(&mut self, keep: impl Fn(&Listed) -> bool) {

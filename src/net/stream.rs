@@ -87,7 +87,7 @@ impl Channel {
             Either::Right(()) => {
                 let error = match &waiters.1 {
                     Some(_) => self.no_token_in_time(),
-                    None => self.unreachable_in_time(),
+                    None => self.unreachable_in_time(None),
                 };
                 Err(named(error, method, None))
             }

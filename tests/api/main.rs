@@ -20,6 +20,7 @@ mod list_watch;
 mod lock;
 mod lock_delay;
 mod lock_use;
+mod maintenance;
 mod members;
 mod multi;
 mod owner;

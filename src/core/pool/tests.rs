@@ -109,6 +109,23 @@ fn who_owes_the_answer_to_a_ping_comes_after_all_others() {
 }
 
 #[test]
+fn a_call_for_one_endpoint_goes_to_no_other() {
+    let (mut pool, ids) = pool(2);
+    let (first, _) = pool.pick(at(0), Want::call(Class::Bulk)).unwrap();
+    let want = Want {
+        only: Some(first),
+        ..Want::call(Class::Bulk)
+    };
+    for _ in 0..4 {
+        assert_eq!(pool.pick(at(0), want), Some((first, ids[0])));
+    }
+    pool.handle_lost(at(1), ids[0]);
+    while pool.poll_action().is_some() {}
+    assert_eq!(pool.pick(at(1), want), None, "the other one is up");
+    assert_eq!(dials(&mut pool), [], "and is not dialled for it");
+}
+
+#[test]
 fn an_endpoint_to_avoid_is_taken_only_where_there_is_no_other() {
     let (mut pool, ids) = pool(2);
     let (first, _) = pool.pick(at(0), Want::call(Class::Bulk)).unwrap();
@@ -231,6 +248,7 @@ const STREAM: Want = Want {
     class: Class::Control,
     stream: true,
     avoid: None,
+    only: None,
 };
 
 #[test]
