@@ -5,6 +5,7 @@
 //! [`Call`], which is a future by name.
 
 mod alarms;
+mod answers;
 mod beside;
 mod cache;
 #[cfg(feature = "srv")]
@@ -18,6 +19,8 @@ mod maintenance;
 mod members;
 #[cfg(feature = "unstable")]
 mod raw;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod txn;
 mod unary;
 mod watch;
@@ -46,6 +49,8 @@ pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status}
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
+#[cfg(feature = "snapshot")]
+pub use snapshot::{Snapshot, SnapshotProgress, SnapshotSummary};
 pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use unary::Unary;

@@ -1,5 +1,6 @@
 //! A stream in both directions, as watches and keepalives use it. Its two halves
-//! are used apart: whoever waits to send must go on receiving.
+//! are used apart: whoever waits to send must go on receiving. And a stream of answers to
+//! one request, which is the one half of such.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use h2::SendStream;
 
+use super::call_options::CallOptions;
 use super::channel::{Channel, Target};
 use super::clock;
 use super::endpoint::Endpoint;
@@ -34,7 +36,7 @@ pub(crate) struct Duplex<Req, Resp> {
     pub(super) generation: u64,
 }
 
-/// The half that sends. Dropped without [`Sender::close`], it leaves the stream
+/// The half that sends. Dropped without [`Sender::send_only`], it leaves the stream
 /// open for as long as the receiver lives.
 pub(crate) struct Sender<Req> {
     stream: SendStream<Body>,
@@ -80,14 +82,55 @@ impl Channel {
         deadline: Instant,
         avoid: Option<EndpointId>,
     ) -> Result<Duplex<Req, Resp>, Error> {
+        let want = Want {
+            stream: true,
+            avoid,
+            ..Want::call(Class::Control)
+        };
+        self.duplex_for(method, deadline, want).await
+    }
+
+    /// Sends one request; what comes back is a stream. Opened once, by `deadline`, and never
+    /// again by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::duplex`], or the request is too large.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it, or the receiver, resets the stream.
+    pub(crate) async fn answers<Req: prost::Message, Resp>(
+        &self,
+        method: &'static Method,
+        request: &Req,
+        options: &CallOptions,
+        deadline: Instant,
+    ) -> Result<Receiver<Resp>, Error> {
+        let want = Want {
+            stream: true,
+            only: options.only(),
+            ..Want::call(options.class)
+        };
+        let mut opened: Duplex<Req, Resp> = self.duplex_for(method, deadline, want).await?;
+        opened.sender.send_only(request)?;
+        Ok(opened.receiver)
+    }
+
+    async fn duplex_for<Req, Resp>(
+        &self,
+        method: &'static Method,
+        deadline: Instant,
+        want: Want,
+    ) -> Result<Duplex<Req, Resp>, Error> {
         let mut waiters = (None, None);
-        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, avoid, cx, &mut waiters));
+        let opened = std::future::poll_fn(|cx| self.poll_duplex(method, want, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {
             Either::Left(duplex) => duplex,
             Either::Right(()) => {
                 let error = match &waiters.1 {
                     Some(_) => self.no_token_in_time(),
-                    None => self.unreachable_in_time(None),
+                    None => self.unreachable_in_time(want.only),
                 };
                 Err(named(error, method, None))
             }
@@ -97,7 +140,7 @@ impl Channel {
     fn poll_duplex<Req, Resp>(
         &self,
         method: &'static Method,
-        avoid: Option<EndpointId>,
+        want: Want,
         cx: &mut Context<'_>,
         (waiter, token_waiter): &mut (Option<Waiter>, Option<tokens::Waiter>),
     ) -> Poll<Result<Duplex<Req, Resp>, Error>> {
@@ -108,14 +151,13 @@ impl Channel {
                 return Poll::Pending;
             };
             let pass = pass.map_err(|error| named(error, method, None))?;
-            let want = Want {
-                stream: true,
-                avoid,
-                ..Want::call(Class::Control)
-            };
             let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))
                 .map_err(|error| named(error, method, None))?;
-            let headers = self.streams().headers(None, pass.token.as_ref());
+            let metadata = match method.is_local {
+                true => self.calls(true),
+                false => self.streams(),
+            };
+            let headers = metadata.headers(None, pass.token.as_ref());
             match self.open(&mut route, method, headers) {
                 Ok((response, stream)) => {
                     let endpoint = route.endpoint.clone();
@@ -160,13 +202,25 @@ impl<Req: prost::Message> Sender<Req> {
     pub(crate) async fn send(&mut self, message: &Req) -> Result<(), Error> {
         let frame = self.encode(message)?;
         std::future::poll_fn(|cx| self.poll_ready(cx, frame.len())).await?;
-        self.push(frame)
+        self.push(frame, false)
+    }
+
+    /// Sends the one message of a stream of answers. What is beyond the server's window h2
+    /// keeps, as that of a call.
+    ///
+    /// # Errors
+    ///
+    /// The message is too large. Where the stream is over already, the receiver has all that came.
+    pub(crate) fn send_only(&mut self, message: &Req) -> Result<(), Error> {
+        let frame = self.encode(message)?;
+        let _ = self.push(frame, true);
+        Ok(())
     }
 
     /// As [`Sender::send`], for who polls. Pending, it has sent nothing.
     pub(crate) fn poll_send(&mut self, message: &Req, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_ready(cx, message.encoded_len() + wire::HEADER_BYTES))?;
-        Poll::Ready(self.encode(message).and_then(|frame| self.push(frame)))
+        Poll::Ready(self.encode(message).and_then(|frame| self.push(frame, false)))
     }
 
     /// Waits until the window is open at all: h2 keeps what exceeds it, which is
@@ -193,8 +247,8 @@ impl<Req: prost::Message> Sender<Req> {
         })
     }
 
-    fn push(&mut self, frame: Body) -> Result<(), Error> {
-        let sent = self.stream.send_data(frame, false);
+    fn push(&mut self, frame: Body, is_last: bool) -> Result<(), Error> {
+        let sent = self.stream.send_data(frame, is_last);
         sent.map_err(|error| self.name(Error::transport(error)))
     }
 
@@ -215,6 +269,11 @@ impl<Resp: wire::Response> Receiver<Resp> {
     /// Dropped before it completes, it has taken no message.
     pub(crate) async fn recv(&mut self) -> Result<Option<Resp>, Error> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The address of the member that answers.
+    pub(crate) fn endpoint(&self) -> Arc<str> {
+        self.endpoint.shared_name()
     }
 
     /// Whether the member owes an answer. A stream may be quiet for long; with this its

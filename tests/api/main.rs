@@ -30,6 +30,8 @@ mod resume;
 mod rwlock;
 mod semaphore;
 mod sessions;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod stm;
 mod support;
 mod txn;

@@ -17,5 +17,7 @@ mod peer;
 mod pings;
 mod raw;
 mod settings;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod tokens;
 mod watch;

@@ -1,0 +1,111 @@
+//! The answers to one request that has many, taken one by one: nothing is read before it is
+//! asked for, so that a slow reader holds no more than the stream's window.
+
+use std::time::Duration;
+
+use super::Client;
+use crate::error::{Code, Delivery, Error, Origin};
+use crate::net::call_options::CallOptions;
+use crate::net::clock;
+use crate::net::named::named;
+use crate::net::race::{Either, race};
+use crate::net::stream::Receiver;
+use crate::net::tokens::young_wait;
+use crate::wire::{Method, Response};
+
+/// With the waits between them, longer than a member can lag behind a new token.
+const TOKEN_REFUSALS_MAX: u32 = 10;
+
+/// A server-side stream, opened when the first answer is asked for. It is opened again only
+/// where the server did not take the token.
+pub(super) struct Answers<M, R> {
+    client: Client,
+    method: &'static Method,
+    request: M,
+    options: CallOptions,
+    receiver: Option<Receiver<R>>,
+    has_answered: bool,
+    refusals: u32,
+}
+
+impl<M: prost::Message, R: Response> Answers<M, R> {
+    pub(super) fn new(
+        client: Client,
+        method: &'static Method,
+        request: M,
+        options: CallOptions,
+    ) -> Answers<M, R> {
+        Answers {
+            client,
+            method,
+            request,
+            options,
+            receiver: None,
+            has_answered: false,
+            refusals: 0,
+        }
+    }
+
+    /// The next answer; `None` once the server has ended the stream well.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended, or that nothing came `within` this time. It is not to be asked after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, it has taken no answer.
+    pub(super) async fn next(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
+        let client = self.client.clone();
+        client.channel().runtime().run(self.read(within)).await
+    }
+
+    async fn read(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
+        loop {
+            let error = match self.read_once(within).await {
+                Ok(answer) => {
+                    self.has_answered = true;
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let for_token = self.client.channel().tokens().are_at_fault(&error);
+            if !for_token || self.has_answered || self.refusals >= TOKEN_REFUSALS_MAX {
+                return Err(error);
+            }
+            self.receiver = None;
+            clock::sleep_until(clock::now() + young_wait(self.refusals)).await;
+            self.refusals += 1;
+        }
+    }
+
+    async fn read_once(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
+        let channel = self.client.channel();
+        let receiver = match &mut self.receiver {
+            Some(receiver) => receiver,
+            none => {
+                let deadline = clock::now() + channel.config().call_timeout;
+                let opened = channel.answers(self.method, &self.request, &self.options, deadline).await?;
+                none.insert(opened)
+            }
+        };
+        let Some(within) = within else {
+            return receiver.recv().await;
+        };
+        receiver.set_asked(true);
+        let answer = race(receiver.recv(), clock::sleep_until(clock::now() + within)).await;
+        receiver.set_asked(false);
+        match answer {
+            Either::Left(answer) => answer,
+            Either::Right(()) => {
+                let error = Error::new(
+                    Code::DeadlineExceeded,
+                    Origin::Library,
+                    Delivery::Unknown,
+                    "the next answer did not come in time",
+                );
+                Err(named(error, self.method, Some(receiver.endpoint())).with_attempts(1))
+            }
+        }
+    }
+}
