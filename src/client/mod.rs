@@ -6,6 +6,7 @@
 
 mod alarms;
 mod answers;
+mod authentication;
 mod beside;
 mod cache;
 #[cfg(feature = "srv")]
@@ -19,10 +20,12 @@ mod maintenance;
 mod members;
 #[cfg(feature = "unstable")]
 mod raw;
+mod roles;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod txn;
 mod unary;
+mod users;
 mod watch;
 
 use std::any::Any;
@@ -37,6 +40,7 @@ pub use crate::net::endpoint::{Endpoint, Scheme};
 pub use crate::net::route::Route;
 pub use crate::pb::etcdserverpb::AlarmType;
 pub use alarms::{Alarm, Alarms};
+pub use authentication::{AuthDisable, AuthEnable, AuthStatus, Authentication};
 pub use cache::{Cache, Entries};
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
@@ -49,11 +53,15 @@ pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status}
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
+pub use roles::{PermissionType, RoleAdd, RoleDelete, RoleGet, RoleGrant, RoleList, RoleRevoke, Roles};
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Snapshot, SnapshotProgress, SnapshotSummary};
 pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use unary::Unary;
+pub use users::{
+    UserAdd, UserChangePassword, UserDelete, UserGet, UserGrantRole, UserList, UserRevokeRole, Users,
+};
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 
 use beside::Beside;

@@ -35,5 +35,6 @@ mod snapshot;
 mod stm;
 mod support;
 mod txn;
+mod users;
 mod watch;
 mod who;
