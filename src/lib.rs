@@ -60,8 +60,8 @@ pub mod wire;
 pub mod core;
 
 pub use client::{
-    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Io, Lease, LeaseEnd,
-    ListWatch, ListWatchEnd, Op, Route, Scheme, Txn, Update, Watch, WatchEnd,
+    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Lease,
+    LeaseEnd, ListWatch, ListWatchEnd, Op, Route, Scheme, Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};

@@ -147,6 +147,16 @@ impl Channel {
         addressee.ok_or_else(|| Error::invalid(format!("{} is no endpoint of this client", endpoint.name())))
     }
 
+    /// Every endpoint, each for calls that are for it alone.
+    pub(crate) fn addressees(&self) -> Vec<Addressee> {
+        let state = self.shared.lock();
+        let addressees = state.listed.iter().map(|listed| Addressee {
+            id: listed.id,
+            endpoint: listed.endpoint.clone(),
+        });
+        addressees.collect()
+    }
+
     /// Adds an endpoint, unless it is there.
     pub(crate) fn add_endpoint(&self, endpoint: Endpoint) {
         self.shared.change(|state| state.add(endpoint));

@@ -1,6 +1,6 @@
 //! Two futures at the same time, of which the first to finish counts, or both.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -26,6 +26,26 @@ pub(crate) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future
         Either::Left(left) => (left, right.await),
         Either::Right(right) => (left.await, right),
     }
+}
+
+/// Waits for all of them, at the same time. What each gave, in their order.
+pub(crate) async fn all<F: Future + Unpin>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<(F, Option<F::Output>)> = futures.map(|future| (future, None)).collect();
+    poll_fn(|cx| {
+        for (future, output) in &mut running {
+            if output.is_none() {
+                if let Poll::Ready(value) = Pin::new(future).poll(cx) {
+                    *output = Some(value);
+                }
+            }
+        }
+        match running.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 pin_project! {

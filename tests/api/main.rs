@@ -11,6 +11,7 @@ mod double_barrier;
 mod election;
 mod fenced;
 mod hand_off;
+mod health;
 mod hold_at_most;
 mod kv;
 mod late_copies;
