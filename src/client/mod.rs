@@ -19,6 +19,7 @@ mod lease;
 mod list_watch;
 mod maintenance;
 mod members;
+mod range_stream;
 #[cfg(feature = "unstable")]
 mod raw;
 mod roles;
@@ -53,6 +54,7 @@ pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke,
 pub use list_watch::{ListWatch, ListWatchEnd, Update};
 pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
+pub use range_stream::RangeStream;
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
 pub use roles::{PermissionType, RoleAdd, RoleDelete, RoleGet, RoleGrant, RoleList, RoleRevoke, Roles};

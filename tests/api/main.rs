@@ -26,6 +26,7 @@ mod members;
 mod multi;
 mod owner;
 mod queue;
+mod range_stream;
 mod reentrant;
 mod resume;
 mod rwlock;

@@ -15,6 +15,7 @@ mod list_watch;
 mod lock;
 mod peer;
 mod pings;
+mod range_stream;
 mod raw;
 mod settings;
 #[cfg(feature = "snapshot")]
