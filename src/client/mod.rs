@@ -12,11 +12,13 @@ mod cache;
 #[cfg(feature = "srv")]
 mod discovery;
 mod downgrade;
+mod election_service;
 mod endpoints;
 mod health;
 mod kv;
 mod lease;
 mod list_watch;
+mod lock_service;
 mod maintenance;
 mod members;
 mod range_stream;
@@ -47,11 +49,15 @@ pub use cache::{Cache, Entries};
 #[cfg(feature = "srv")]
 pub use discovery::Discovery;
 pub use downgrade::{Downgrade, DowngradeStep};
+pub use election_service::{
+    ElectionService, LeaderStream, ServiceCampaign, ServiceLeader, ServiceProclaim, ServiceResign,
+};
 pub use endpoints::Endpoints;
 pub use health::Health;
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use list_watch::{ListWatch, ListWatchEnd, Update};
+pub use lock_service::{LockService, ServiceLock, ServiceUnlock};
 pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 pub use range_stream::RangeStream;

@@ -31,6 +31,7 @@ mod reentrant;
 mod resume;
 mod rwlock;
 mod semaphore;
+mod services;
 mod sessions;
 #[cfg(feature = "snapshot")]
 mod snapshot;
