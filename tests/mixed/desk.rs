@@ -11,7 +11,7 @@ use tenure::{Client, Queue, RwLock, Session};
 use tokio::sync::Mutex;
 
 use crate::note::Note;
-use crate::support::{ROOT, TTL, within};
+use crate::support::{ROOT, TTL, until, within};
 use crate::wish::shared_names;
 use crate::worker::Notes;
 
@@ -96,6 +96,19 @@ impl Kit {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.is_ok()
     }
+}
+
+/// Takes what nobody took out of the queue of work.
+pub(crate) async fn finish_work(session: &Session) {
+    let queue = session.queue(&queue_name());
+    let mut consumer = queue.consumer();
+    until("an empty queue of work", async || {
+        while let Ok(Ok(job)) = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await {
+            job.done().await.expect("a server that is well");
+        }
+        queue.count().await.is_ok_and(|count| count == 0)
+    })
+    .await;
 }
 
 /// With locks that are still held, as often as not.

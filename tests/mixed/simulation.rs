@@ -17,7 +17,7 @@ use tenure::{Client, Config, Dialing, Endpoint, Io, KeyRange, Simulation};
 use tenure_testserver::{Fault, Faults, Follower, Lag, Late, Link, Options, Server};
 use tokio::time::sleep;
 
-use crate::desk::{Desk, queue_name};
+use crate::desk::{Desk, finish_work};
 use crate::judge::{Seen, Verdict, judge, left};
 use crate::meddler::meddle;
 use crate::note::Note;
@@ -200,19 +200,7 @@ impl Embedded {
 
     async fn until_quiet(&self, direct: &Client) {
         let session = direct.session().await.expect("a session");
-        let (queue, mut consumer) = (
-            session.queue(&queue_name()),
-            session.queue(&queue_name()).consumer(),
-        );
-        until("an empty queue of work", async || {
-            let job = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await;
-            if let Ok(Ok(job)) = job {
-                job.done().await.expect("a server that is well");
-            }
-            queue.count().await.is_ok_and(|count| count == 0)
-        })
-        .await;
-        drop((consumer, queue));
+        finish_work(&session).await;
         session.close().await.expect("a server that is well");
         until("no keys of locks and no leases", async || {
             let keys = direct.get(KeyRange::prefix(format!("{ROOT}/"))).count_only().await;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-use crate::desk::queue_name;
+use crate::desk::finish_work;
 use crate::faults::{Fault, Stage};
 use crate::judge::{Seen, judge, left};
 use crate::meddler::meddle;
@@ -261,17 +261,7 @@ fn pause(pids: &[Pid], mut dice: Rng, is_over: &AtomicBool) -> u64 {
 /// are gone, and of watches there is but the recorder's.
 async fn until_quiet(direct: &Client, stage: &Stage) -> Vec<i64> {
     let session = direct.session().await.expect("a session");
-    let mut consumer = session.queue(&queue_name()).consumer();
-    let queue = session.queue(&queue_name());
-    until("an empty queue of work", async || {
-        let job = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await;
-        if let Ok(Ok(job)) = job {
-            job.done().await.expect("a server that is well");
-        }
-        queue.count().await.is_ok_and(|count| count == 0)
-    })
-    .await;
-    drop((consumer, queue));
+    finish_work(&session).await;
     session.close().await.expect("a server that is well");
     let asked = Instant::now();
     until("no keys of locks", async || {
