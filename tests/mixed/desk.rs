@@ -98,17 +98,21 @@ impl Kit {
     }
 }
 
-/// Takes what nobody took out of the queue of work.
+/// Takes what nobody took out of the queue of work, which is thousands after a long storm.
 pub(crate) async fn finish_work(session: &Session) {
     let queue = session.queue(&queue_name());
-    let mut consumer = queue.consumer();
-    until("an empty queue of work", async || {
-        while let Ok(Ok(job)) = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await {
-            job.done().await.expect("a server that is well");
-        }
-        queue.count().await.is_ok_and(|count| count == 0)
-    })
-    .await;
+    let (mut consumer, mut is_empty) = (queue.consumer(), false);
+    while !is_empty {
+        until("the end of a job", async || {
+            if let Ok(Ok(job)) = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await {
+                job.done().await.expect("a server that is well");
+                return true;
+            }
+            is_empty = queue.count().await.is_ok_and(|count| count == 0);
+            is_empty
+        })
+        .await;
+    }
 }
 
 /// With locks that are still held, as often as not.
