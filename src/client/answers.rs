@@ -60,6 +60,17 @@ impl<M: prost::Message, R: Response> Answers<M, R> {
         client.channel().runtime().run(self.read(within)).await
     }
 
+    /// As [`Answers::next`], of a stream that goes on for ever: that it has ended is an error too.
+    pub(super) async fn next_of_endless(&mut self) -> Result<R, Error> {
+        let answer = self.next(None).await?;
+        answer.ok_or_else(|| {
+            let message = "the server has ended the stream";
+            let error = Error::new(Code::Unavailable, Origin::Server, Delivery::Answered, message);
+            let endpoint = self.receiver.as_ref().map(Receiver::endpoint);
+            named(error, self.method, endpoint).with_attempts(1)
+        })
+    }
+
     async fn read(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
         loop {
             let error = match self.read_once(within).await {

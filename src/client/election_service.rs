@@ -8,9 +8,8 @@ use bytes::Bytes;
 use super::Client;
 use super::answers::Answers;
 use super::unary::Unary;
-use crate::error::{Code, Delivery, Error, Origin};
+use crate::error::Error;
 use crate::net::call_options::CallOptions;
-use crate::net::named::named;
 use crate::pb::mvccpb::KeyValue;
 use crate::pb::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
@@ -132,15 +131,8 @@ impl LeaderStream {
     /// Dropped before it completes, it has taken none.
     pub async fn next(&mut self) -> Result<KeyValue, Error> {
         loop {
-            match self.answers.next(None).await? {
-                Some(LeaderResponse { kv: Some(kv), .. }) => return Ok(kv),
-                Some(_) => {}
-                None => {
-                    let message = "the server has ended the observation";
-                    let code = Code::Unavailable;
-                    let error = Error::new(code, Origin::Server, Delivery::Answered, message);
-                    return Err(named(error, &method::OBSERVE, None));
-                }
+            if let Some(kv) = self.answers.next_of_endless().await?.kv {
+                return Ok(kv);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Whether members serve: what they say of themselves, and a read that only a quorum answers.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::{Call, Client, Maintenance};
 use crate::error::{Code, Error, EtcdError};
 use crate::net::call_options::{Addressee, CallOptions};
@@ -95,6 +97,48 @@ impl Maintenance<'_> {
     /// Dropping it changes nothing.
     pub async fn health(&self, within: Duration) -> Health {
         self.client.health_of(self.addressee.clone(), within).await
+    }
+
+    /// What this member says of itself by gRPC's health service, now and whenever that changes.
+    /// Nothing is sent before the first word is asked for.
+    #[must_use]
+    pub fn watch_health(&self) -> HealthStream {
+        HealthStream {
+            answers: Answers::new(
+                self.client.clone(),
+                &health::WATCH,
+                HealthCheckRequest::default(),
+                CallOptions::to(self.addressee.clone()),
+            ),
+        }
+    }
+}
+
+/// Whether a member serves, as [`Maintenance::watch_health`] gives it. It ends with the connection.
+pub struct HealthStream {
+    answers: Answers<HealthCheckRequest, HealthCheckResponse>,
+}
+
+impl HealthStream {
+    /// Whether the member serves: at once the first time, and then when it is another word than
+    /// the one before. It waits for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream is over: the member is gone, or [`Code::Unimplemented`] where it has no such
+    /// service. It is not to be asked again after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, it has taken no word.
+    pub async fn next(&mut self) -> Result<bool, Error> {
+        Ok(self.answers.next_of_endless().await?.status() == ServingStatus::Serving)
+    }
+}
+
+impl fmt::Debug for HealthStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthStream").finish_non_exhaustive()
     }
 }
 

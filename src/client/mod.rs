@@ -53,7 +53,7 @@ pub use election_service::{
     ElectionService, LeaderStream, ServiceCampaign, ServiceLeader, ServiceProclaim, ServiceResign,
 };
 pub use endpoints::Endpoints;
-pub use health::Health;
+pub use health::{Health, HealthStream};
 pub use kv::{Compact, Delete, Get, Put};
 pub use lease::{Keeping, Lease, LeaseGrant, LeaseKeep, LeaseLeases, LeaseRevoke, LeaseTimeToLive};
 pub use list_watch::{ListWatch, ListWatchEnd, Update};

@@ -426,7 +426,7 @@ struct Waiting {
     last: u64,
     bulk: BTreeMap<u64, Waker>,
     control: BTreeMap<u64, Waker>,
-    /// These wait for one connection, so that each has to look for itself.
+    /// These wait for one connection, or for one endpoint, so that each has to look for itself.
     pinned: BTreeMap<u64, Waker>,
 }
 
@@ -455,7 +455,7 @@ impl Waiting {
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     id: u64,
-    /// None where it waits for one connection.
+    /// None where it waits for one connection, or for one endpoint.
     class: Option<Class>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tenure::{Client, Code};
 
-use crate::support::{client, endpoints, is_embedded, own_etcd, run};
+use crate::support::{client, endpoints, is_embedded, own_etcd, patiently, run, unimplemented};
 
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,5 +40,25 @@ fn without_a_quorum_nobody_is_healthy_and_the_dead_are_told_apart() {
         assert_eq!(serving, [Some(true), None, None], "{all:?}");
         let code = all[2].error.as_ref().map(|error| error.code());
         assert_eq!(code, Some(Code::DeadlineExceeded));
+    });
+}
+
+#[test]
+fn a_member_tells_at_once_that_it_serves_and_no_more_once_it_is_gone() {
+    let Some(cluster) = own_etcd(1) else {
+        return run(async {
+            let client = client().await;
+            let member = client.maintenance(&endpoints()[0]).unwrap();
+            unimplemented(member.watch_health().next().await);
+        });
+    };
+    run(async {
+        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let member = client.maintenance(cluster.member(0).endpoint()).unwrap();
+        let mut health = member.watch_health();
+        assert!(patiently("its word", health.next()).await.unwrap());
+        cluster.member(0).kill();
+        let error = patiently("an end", health.next()).await.unwrap_err();
+        assert_eq!(error.endpoint(), Some(member.endpoint()), "{error}");
     });
 }

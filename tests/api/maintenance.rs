@@ -130,6 +130,7 @@ fn an_alarm_stops_writes_until_it_is_disarmed() {
             unimplemented(client.alarms().list().await);
             unimplemented(client.alarms().arm(MemberId(1), AlarmType::Nospace).await);
             unimplemented(client.alarms().disarm(MemberId(1), AlarmType::Nospace).await);
+            unimplemented(client.alarms().disarm_all().await);
         });
     };
     run(async {
@@ -149,6 +150,33 @@ fn an_alarm_stops_writes_until_it_is_disarmed() {
         assert_eq!(taken.alarms, raised);
         client.put("alarms", "").await.unwrap();
         assert!(client.alarms().disarm(member, AlarmType::Nospace).await.unwrap().alarms.is_empty());
+    });
+}
+
+#[test]
+fn all_alarms_of_all_members_are_disarmed() {
+    let Some(cluster) = own_etcd(3) else {
+        return run(async { unimplemented(client().await.alarms().disarm_all().await) });
+    };
+    run(async {
+        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        assert!(client.alarms().disarm_all().await.unwrap().is_empty());
+        let mut raised = Vec::new();
+        for (index, alarm) in [
+            (0, AlarmType::Nospace),
+            (0, AlarmType::Corrupt),
+            (2, AlarmType::Nospace),
+        ] {
+            let member = MemberId(cluster.member(index).id().unwrap());
+            raised.extend(client.alarms().arm(member, alarm).await.unwrap().alarms);
+        }
+        let mut disarmed = client.alarms().disarm_all().await.unwrap();
+        for alarms in [&mut raised, &mut disarmed] {
+            alarms.sort_by_key(|alarm| (alarm.member_id, alarm.alarm));
+        }
+        assert_eq!((disarmed.len(), &disarmed), (3, &raised));
+        assert!(client.alarms().list().await.unwrap().alarms.is_empty());
+        client.put("alarms", "").await.unwrap();
     });
 }
 

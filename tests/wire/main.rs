@@ -9,6 +9,7 @@ mod dials;
 mod endpoints;
 mod failover;
 mod fleet;
+mod health;
 mod keepalive;
 mod leases;
 mod list_watch;
