@@ -23,6 +23,8 @@ mod lock_delay;
 mod lock_use;
 mod maintenance;
 mod members;
+#[cfg(feature = "snapshot")]
+mod methods;
 mod multi;
 mod owner;
 mod queue;

@@ -1,5 +1,6 @@
 //! As much HTTP/1.0, whose answers come in one piece, as it takes to ask an etcd on loopback how it is.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -51,6 +52,19 @@ pub(crate) fn gauge(metrics: &str, name: &str) -> Option<usize> {
     metrics.lines().find_map(value)
 }
 
+/// How often each gRPC method was called, by its path, out of the text of `/metrics`.
+pub(crate) fn calls(metrics: &str) -> BTreeMap<String, u64> {
+    let call = |line: &str| {
+        let (labels, count) = line.strip_prefix("grpc_server_started_total{")?.rsplit_once("} ")?;
+        let label =
+            |name: &str| labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix('='));
+        let (service, method) = (label("grpc_service")?, label("grpc_method")?);
+        let path = format!("/{}/{}", service.trim_matches('"'), method.trim_matches('"'));
+        Some((path, count.parse().ok()?))
+    };
+    metrics.lines().filter_map(call).collect()
+}
+
 fn body_of(response: &str) -> Option<&str> {
     let (head, body) = response.split_once("\r\n\r\n")?;
     head.starts_with("HTTP/1.0 200 ").then_some(body)
@@ -83,6 +97,16 @@ mod tests {
         let metrics = "# HELP watchers all\nwatchers_slow 3\nwatchers 17\n";
         assert_eq!(gauge(metrics, "watchers"), Some(17));
         assert_eq!(gauge(metrics, "watch"), None);
+    }
+
+    #[test]
+    fn calls_are_counted_by_path() {
+        let metrics = r#"# TYPE grpc_server_started_total counter
+grpc_server_started_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 17
+grpc_server_handled_total{grpc_method="Txn",grpc_service="etcdserverpb.KV",grpc_type="unary"} 3
+"#;
+        let expected = BTreeMap::from([("/etcdserverpb.KV/Put".to_owned(), 17)]);
+        assert_eq!(calls(metrics), expected);
     }
 
     #[test]

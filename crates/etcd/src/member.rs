@@ -7,6 +7,7 @@
 //!      └────────────────┴──────────────────┘  kill, or a death of its own
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -140,6 +141,15 @@ impl Member {
     pub fn watch_count(&self) -> Option<usize> {
         let metrics = http::request(self.address(), "/metrics", None, METRICS_MAX).ok()?;
         http::gauge(&metrics, "etcd_debugging_mvcc_watcher_total")
+    }
+
+    /// How often each gRPC method was called since it was started, by the path of the method, if
+    /// it says so within 10 s. Methods that nobody has called are there with 0, but for those of its
+    /// lock and election services.
+    #[must_use]
+    pub fn calls(&self) -> Option<BTreeMap<String, u64>> {
+        let metrics = http::request(self.address(), "/metrics", None, METRICS_MAX).ok()?;
+        Some(http::calls(&metrics))
     }
 
     /// Starts the server, unless it runs, without waiting for it.
