@@ -289,7 +289,7 @@ fn somebody_who_waited_before_its_watch_is_a_recall_too() {
     });
 }
 
-async fn until_watches_are(server: &OwnServer, count: usize) {
+pub(crate) async fn until_watches_are(server: &OwnServer, count: usize) {
     patiently(&format!("{count} watches"), async {
         while server.watch_count().await != count {
             tokio::time::sleep(Duration::from_millis(5)).await;
