@@ -12,6 +12,7 @@ mod election;
 mod fenced;
 mod hand_off;
 mod hold_at_most;
+mod inherited;
 mod kv;
 mod late_copies;
 mod lease;
