@@ -87,6 +87,12 @@ impl Client {
     /// The same, with a [`LeaseKeep::reserve`].
     pub(crate) async fn keep_alive_reserving(&self, id: LeaseId, reserve: Duration) -> Result<Lease, Error> {
         let (sent, answer) = self.channel().runtime().run(self.renew(id)).await?;
+        let granted = Duration::from_secs(u64::try_from(answer.ttl).unwrap_or(0));
+        if !reserve.is_zero() && granted <= reserve {
+            let message =
+                format!("the time to live of lease {id}, {granted:?}, is not above the delay, {reserve:?}");
+            return Err(Error::invalid(message));
+        }
         let term = term(answer.ttl, reserve);
         Lease::keep(self.leases_kept(), id, sent, term, Proof::Renewal)
     }

@@ -20,7 +20,7 @@ pub(super) struct Entries {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many there were ever. A number is used once, so a key is.
+    /// The last number that was given out. Each is used once, so a key is.
     attempts: u64,
     /// How many there are.
     live: usize,
@@ -34,6 +34,13 @@ impl Entries {
     /// Those before this number may have been used by others of the same lease.
     pub(super) fn number_from(&self, attempts: u64) {
         self.state().attempts = attempts;
+    }
+
+    /// One that nobody else has.
+    pub(super) fn number(&self) -> u64 {
+        let mut state = self.state();
+        state.attempts += 1;
+        state.attempts
     }
 
     /// The next attempt; `make` is told its number, and finds its place.

@@ -36,7 +36,9 @@ use crate::types::KeyRange;
 ///
 /// # Errors
 ///
-/// - [`Error::is_lost`]: it was ours no more, and nothing was written. That is certain.
+/// - [`Error::is_lost`]: it was ours no more, and nothing was written. That is certain, but for
+///   [`FencedWrites::idempotent`]: of writes that may be sent more than once an earlier copy may have been
+///   written while it was ours, and [`Error::may_be_applied`] says so too.
 /// - [`Error::may_be_applied`]: no answer tells what became of it. It may be carried out yet, but only
 ///   while the lock is ours.
 /// - Any other: as the write without a fence; nothing was written.
@@ -52,6 +54,8 @@ pub struct FencedWrites<'a> {
     session: &'a Session,
     /// The comparisons, and the options of the call.
     txn: Txn<&'a Client>,
+    /// An earlier copy of what is refused may have been written.
+    repeats: bool,
     /// Of what is passed on within the session.
     grip: Option<&'a Grip>,
 }
@@ -61,6 +65,7 @@ impl<'a> FencedWrites<'a> {
         FencedWrites {
             session,
             txn: fences.into_iter().fold(session.client().txn(), Txn::when),
+            repeats: false,
             grip: None,
         }
     }
@@ -81,6 +86,7 @@ impl<'a> FencedWrites<'a> {
     /// attempt may have been applied. While the lock is ours nobody else should have written in between.
     pub fn idempotent(mut self) -> FencedWrites<'a> {
         self.txn = self.txn.idempotent();
+        self.repeats = true;
         self
     }
 
@@ -123,7 +129,10 @@ impl<'a> FencedWrites<'a> {
         };
         if !answer.succeeded {
             // With the doubt left as it is: a key that is gone is passed on to nobody.
-            return Err(refused());
+            return Err(match self.repeats {
+                true => refused().with_delivery(Delivery::Unknown),
+                false => refused(),
+            });
         }
         doubt.settle();
         let response = answer.responses.into_iter().next().and_then(|op| op.response);

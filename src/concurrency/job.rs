@@ -83,16 +83,17 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition`: it was not ours any more, and somebody else does it or will. The session
+    /// `FailedPrecondition`: it was not ours any more, and somebody else has done it, does it or will. The session
     /// has ended, or the server refuses it. A server that cannot be reached is not an error until the
-    /// session's deadline.
+    /// session's deadline; where an answer was lost, an item that is gone is taken to be gone by this.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the item is out of the queue, or given back in the background.
     pub async fn done(mut self) -> Result<(), Error> {
         let session = self.presence.session().clone();
-        let answer = definite(&session, &mut false, || {
+        let mut loose = false;
+        let answer = definite(&session, &mut loose, || {
             let txn = session.client().txn().control().when(self.presence.is_ours());
             txn.then(Op::delete(self.item.key.clone()))
                 .then(Op::delete(self.presence.key().clone()))
@@ -104,8 +105,9 @@ impl Job {
             let there = range(&answer, 0)?.kvs.first();
             there.is_none_or(|kv| kv.create_revision != self.item.created.0)
         };
-        if !is_gone {
-            return Err(lost(&session, "somebody else has the item by now"));
+        // By a copy of this whose answer was lost, for all that can be known then.
+        if !answer.succeeded && !(is_gone && loose) {
+            return Err(lost(&session, "somebody else has the item, or has done it"));
         }
         self.presence.forget();
         Ok(())

@@ -6,8 +6,6 @@
 //! back. Then a void key is put with it, which every copy has to find absent; it goes with the lease,
 //! behind which no copy can put anything.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -41,15 +39,9 @@ struct Stay {
     loose: bool,
 }
 
-/// A word that nobody has used or will use: the lease is this session's alone, and the number this
-/// process's.
+/// A word that nobody has used or will use: no two sessions of a lease count from the same number.
 pub(super) fn mark(session: &Session) -> String {
-    static MARKS: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "{}-{:x}",
-        session.lease_id(),
-        MARKS.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{}-{:x}", session.lease_id(), session.shared().entries().number())
 }
 
 impl Presence {

@@ -21,8 +21,8 @@ use crate::core::time::Instant;
 use crate::error::Error;
 use crate::net::clock;
 
-/// For so long a reader's key is shared with others of the same handle. What a writer
-/// in another process waits longer at most for that.
+/// For so long a reader's key is shared with others of the same handle. A writer in another process may
+/// wait so much longer for the last of them to begin.
 const JOIN_MAX: Duration = Duration::from_millis(100);
 
 /// A name that many can lock to read, or one to write, among all processes that use
@@ -32,7 +32,8 @@ const JOIN_MAX: Duration = Duration::from_millis(100);
 /// writer that waits holds up the readers that come after it. Clones of one `RwLock` are
 /// one handle: a reader that comes within 100 ms after another one was granted, and while
 /// that one still reads, joins it without asking the server, unless a writer of this
-/// handle waits.
+/// handle waits. A writer of another handle is not heard by then: it may wait for readers that
+/// came after it, by up to 100 ms, and for as long as they read.
 ///
 /// A [`Mutex`](super::Mutex) on the same name, the Go client's and `etcdctl lock`
 /// included, is one more writer.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::collector;
 use super::releaser;
 use super::shared::Shared;
-use crate::client::{Client, Lease, LeaseEnd, chance};
+use crate::client::{Client, Lease, LeaseEnd};
 use crate::error::Error;
 use crate::net::race::both;
 use crate::types::LeaseId;
@@ -100,8 +100,13 @@ impl SessionBuilder<'_> {
     /// its TTL, less the [delay](SessionBuilder::lock_delay), and with all keys that hang on it.
     /// Whoever had it before must be gone, for the two would be one to etcd.
     ///
+    /// A [`Mutex`](super::Mutex) whose key the earlier session has left is held by nobody here: its first lock
+    /// deletes that key, which costs a request or two more, and queues anew, so that tokens rise and earlier fences
+    /// fail. For a lock that is to be had again in place there is [`Mutex::owner`](super::Mutex::owner), and a
+    /// session of its own; for a leadership [`Election::resume`](super::Election::resume).
+    ///
     /// Awaiting it fails with [`EtcdError::LeaseNotFound`](crate::EtcdError::LeaseNotFound)
-    /// where it has run out.
+    /// where it has run out, and with `InvalidArgument` where its time to live is not above the delay.
     pub fn lease(mut self, id: LeaseId) -> Self {
         self.lease = Some(id);
         self
@@ -135,7 +140,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
             };
             let lease = self.client.keep_alive_reserving(id, self.lock_delay).await?;
             let session = Session::new(client, lease, self.gate_prefix);
-            session.shared.entries().number_from(chance() >> 16);
+            session.shared.inherit();
             Ok(session)
         })
     }

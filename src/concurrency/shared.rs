@@ -112,6 +112,12 @@ impl Shared {
         }
     }
 
+    /// Others may have used the lease before. To be called before anything is made from it.
+    pub(super) fn inherit(&self) {
+        self.entries.number_from(chance() >> 16);
+        self.slots.inherit();
+    }
+
     /// The waits between the tries of one lock.
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(RETRY_WAIT_FIRST, RETRY_WAIT_MAX, chance())
@@ -120,11 +126,13 @@ impl Shared {
     /// The slot of this name, shared by all tasks that want it; `None` where it cannot be
     /// the name of a lock.
     pub(super) fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        Place::is_name(name).then_some(())?;
         self.find(name, || Place::new(name, self.lease.id(), &self.gate_prefix))
     }
 
     /// The slot of this name and this owner; `None` where they cannot be those of a lock.
     pub(super) fn slot_of_owner(&self, name: &str, owner: &str) -> Option<Arc<Slot>> {
+        Place::is_owner(owner).then_some(())?;
         // No other pair reads so, and no name, for none ends like the prefix of a gate.
         let both = format!("{name}/{owner}#gate");
         self.find(&both, || {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
@@ -20,9 +21,16 @@ use crate::types::Revision;
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: Mutex<HashMap<Arc<str>, Weak<Slot>>>,
+    /// Others may have used the lease before.
+    inherits: AtomicBool,
 }
 
 impl Slots {
+    /// For a lease that somebody had before. To be called before the first slot is made.
+    pub(super) fn inherit(&self) {
+        self.inherits.store(true, Ordering::Relaxed);
+    }
+
     /// The slot of a name, or of a name and an owner, shared by all tasks that want it; `make` finds its place
     /// where it is a new one.
     pub(super) fn find(
@@ -36,14 +44,16 @@ impl Slots {
             return Some(slot);
         }
         let place = make()?;
+        let inherits = self.inherits.load(Ordering::Relaxed);
+        let lock = if inherits { Lock::inheriting } else { Lock::new };
         let slot = Arc::new(Slot {
             name: name.into(),
             slots: Arc::downgrade(self),
             lease: lease.clone(),
             turn: Semaphore::new(1),
-            word: Word::new(),
+            word: if inherits { Word::inheriting() } else { Word::new() },
             linger: Linger::default(),
-            lock: Mutex::new(Lock::new(place.clone(), lease.deadline(), chance())),
+            lock: Mutex::new(lock(place.clone(), lease.deadline(), chance())),
             place,
             templates: Templates::default(),
         });

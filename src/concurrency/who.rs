@@ -77,7 +77,7 @@ impl Client {
 
     /// Asks whoever has the lock to give it back, and says whom: their guard can hear it, by
     /// [`Guard::asked`](super::Guard::asked), and do so or not. `None`: nobody has it. `message`
-    /// is for them to read.
+    /// is for them to read. A holder that uses another client, whose key looks like that of a mutex, hears nothing.
     ///
     /// It is a key beside the name, `<name>#ask/<..>`, that goes with the holder's lease. One that
     /// is asked twice sees the later message, if it has not seen the first.
@@ -85,7 +85,7 @@ impl Client {
     /// # Errors
     ///
     /// Those of a read and of a transaction. `FailedPrecondition`: the holder's key hangs on no
-    /// lease, so no guard of this crate has it.
+    /// lease, so no guard of this crate has it, or is that of another recipe than a mutex, which cannot be asked.
     ///
     /// # Cancel safety
     ///
@@ -98,13 +98,20 @@ impl Client {
         let Some(holder) = queue(self, name).await?.into_iter().next().map(LockEntry::from) else {
             return Ok(None);
         };
-        if holder.lease == LeaseId::NONE {
-            return Err(Error::new(
+        let unheard = |why| {
+            let message = format!("lock {name:?}: {why}");
+            Error::new(
                 Code::FailedPrecondition,
                 Origin::Library,
                 Delivery::NotSent,
-                format!("lock {name:?}: its holder's key hangs on no lease"),
-            ));
+                message,
+            )
+        };
+        if holder.lease == LeaseId::NONE {
+            return Err(unheard("its holder's key hangs on no lease"));
+        }
+        if !is_of_mutex(name.as_bytes(), &holder) {
+            return Err(unheard("its holder is no mutex, and cannot hear it"));
         }
         let put = Op::put(ask_key(name.as_bytes(), &holder.key), message).lease(holder.lease);
         let answer = self.txn().when(still(&holder.key, holder.created)).then(put).await?;
@@ -117,6 +124,12 @@ impl Client {
 pub(super) fn ask_key(name: &[u8], key: &[u8]) -> Bytes {
     let entry = key.get(name.len()..).unwrap_or_default();
     [name, ASK_SUFFIX.as_bytes(), entry].concat().into()
+}
+
+/// The key of a session, or of an owner.
+fn is_of_mutex(name: &[u8], holder: &LockEntry) -> bool {
+    let entry = holder.key.get(name.len() + 1..).unwrap_or_default();
+    entry.starts_with(b"@") || entry == holder.lease.to_string().as_bytes()
 }
 
 fn still(key: &Bytes, created: Revision) -> Compare {

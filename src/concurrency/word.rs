@@ -37,6 +37,8 @@ pub(super) struct Word {
     created: AtomicI64,
     /// When the key was granted, in nanoseconds of the boot clock; written as `created` is.
     since: AtomicU64,
+    /// The last revision at which the own key was deleted, as far as that was heard.
+    deleted: AtomicI64,
     #[cfg(test)]
     pub(super) off: Option<Rule>,
 }
@@ -116,8 +118,17 @@ impl Word {
             word: AtomicU64::new(NOTHING),
             created: AtomicI64::new(0),
             since: AtomicU64::new(0),
+            deleted: AtomicI64::new(0),
             #[cfg(test)]
             off: None,
+        }
+    }
+
+    /// Somebody may have left a key that is not to be granted.
+    pub(super) fn inheriting() -> Word {
+        Word {
+            word: AtomicU64::new(LOST),
+            ..Word::new()
         }
     }
 
@@ -160,6 +171,10 @@ impl Word {
         self.created.store(created, Ordering::Relaxed);
         self.since.store(now, Ordering::Relaxed);
         let _ = self.change(|word| Some((word & !TAG) | HELD));
+        // Its end may have been heard before its beginning. See `lose`.
+        if self.deleted.load(Ordering::Relaxed) > created {
+            self.taint();
+        }
     }
 
     /// Whoever has the turn is done. Where this says true, the key stays for the next
@@ -187,15 +202,13 @@ impl Word {
     }
 
     /// The watch hears everybody from now on. `others`: there may be somebody already
-    /// who waits for the key that we have or are about to have; then [`Word::collect`] is to be
-    /// called.
-    pub(super) fn watched(&self, others: bool) {
-        let _ = self.change(|word| {
-            Some(match others && word & TAG != NOTHING {
-                true => (word & !LINGERS) | WATCHED | RECALLED,
-                false => word | WATCHED,
-            })
-        });
+    /// who waits for the key that we have or are about to have. That calls it back, as
+    /// [`Word::recall`] does, and is answered so.
+    pub(super) fn watched(&self, others: bool) -> Option<u32> {
+        // In this order, so that it never lingers meanwhile.
+        let regrants = if others { self.recall() } else { None };
+        self.word.fetch_or(WATCHED, Ordering::AcqRel);
+        regrants
     }
 
     /// The watch hears no more. [`Word::collect`] is to be called.
@@ -219,11 +232,15 @@ impl Word {
     /// ours then; [`Word::collect`] is to be called. A later key may be taken for it, which costs a
     /// register and no more.
     pub(super) fn lose(&self, deleted: i64) {
-        let _ = self.change(|word| match word & TAG {
-            HELD | IDLE if self.created.load(Ordering::Relaxed) < deleted => {
-                Some((word & !(TAG | LINGERS)) | LOST)
-            }
-            _ => None,
+        self.deleted.fetch_max(deleted, Ordering::Relaxed);
+        // Written also where it does not change: then whoever makes it Held sees the revision.
+        let _ = self.change(|word| {
+            Some(match word & TAG {
+                HELD | IDLE if self.created.load(Ordering::Relaxed) < deleted => {
+                    (word & !(TAG | LINGERS)) | LOST
+                }
+                _ => word,
+            })
         });
     }
 

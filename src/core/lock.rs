@@ -62,6 +62,7 @@ mod scenarios;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod wait;
 
 pub use self::action::{Action, Failure, Registered, Watched};
@@ -91,6 +92,8 @@ pub struct Lock {
     gate: Revision,
     /// A register of unknown fate may still be carried out at this gate.
     loose: bool,
+    /// And at another gate than the one that is known.
+    inherits: bool,
     deadline: Instant,
     /// The task does not want to wait.
     tries: bool,
@@ -128,6 +131,7 @@ impl Lock {
             place,
             gate: Revision::ZERO,
             loose: false,
+            inherits: false,
             deadline,
             tries: false,
             orphan: None,
@@ -138,6 +142,18 @@ impl Lock {
             watched_max: WATCHED_MAX,
             reread_wait: REREAD_WAIT,
             rules: Rules::default(),
+        }
+    }
+
+    /// A machine for a lease that somebody had before: what he has left of the lock, or has still under
+    /// way, is to be released first, for he may have been granted it.
+    #[must_use]
+    pub fn inheriting(place: Place, deadline: Instant, seed: u64) -> Lock {
+        Lock {
+            loose: true,
+            inherits: true,
+            phase: Phase::Withdraw,
+            ..Lock::new(place, deadline, seed)
         }
     }
 
@@ -356,48 +372,6 @@ impl Lock {
         }
     }
 
-    /// A release was answered. `gate_closed`: it put the gate at `revision`. `own`:
-    /// the own key where it was another one, put by a register that was still under
-    /// way after somebody had deleted ours.
-    pub fn handle_released(&mut self, revision: Revision, gate_closed: bool, own: Option<&KeyValue>) {
-        if let Phase::Release(_) = self.phase {
-            if gate_closed {
-                self.gate = revision;
-                self.loose = false;
-            }
-            let left = self.left(own);
-            self.undo(left);
-        }
-    }
-
-    /// A withdrawal found its gate, deleted the key and put the gate.
-    pub fn handle_withdrawn(&mut self, revision: Revision) {
-        if let Phase::Withdraw = self.phase {
-            self.gate = revision;
-            self.loose = false;
-            self.undo(None);
-        }
-    }
-
-    /// A withdrawal found another gate: an earlier copy of it got through.
-    pub fn handle_withdraw_passed(&mut self, gate: Revision, own: Option<&KeyValue>) {
-        if let Phase::Withdraw = self.phase {
-            self.loose = self.loose && self.gate == gate;
-            self.gate = gate;
-            let left = self.left(own);
-            self.undo(left);
-        }
-    }
-
-    /// A release or a withdrawal failed, or its fate is unknown: once more.
-    pub fn handle_undo_failed(&mut self) {
-        match self.phase {
-            Phase::Release(created) => self.undo(Some(created)),
-            Phase::Withdraw => self.undo(None),
-            _ => {}
-        }
-    }
-
     /// The session has ended, or its deadline has passed; the driver waits for that beside everything else.
     /// Its keys go with the lease, and no register of it can be carried out any more.
     pub fn handle_session_ended(&mut self) {
@@ -492,12 +466,6 @@ impl Lock {
         self.actions.push_back(action);
     }
 
-    /// What is to be released of the own key as it was found, if that is ours.
-    fn left(&mut self, own: Option<&KeyValue>) -> Option<Revision> {
-        self.put = Put::found(own.filter(|own| own.lease == self.place.lease.0)?);
-        Some(self.mark(self.put.created))
-    }
-
     /// What tells the own key, with this create_revision, from others of its name.
     fn mark(&self, created: Revision) -> Revision {
         let put_anew = self.place.is_owned() && self.rules.keep(Rule::LastPut);
@@ -568,32 +536,13 @@ impl Lock {
         self.undo(created);
     }
 
-    /// Takes the next step back to rest: the key that is known to exist is
-    /// released, a register that may still land is withdrawn.
-    fn undo(&mut self, created: Option<Revision>) {
-        match created {
-            Some(created) => {
-                self.phase = Phase::Release(created);
-                self.actions.push_back(Action::Release {
-                    created,
-                    close_gate: self.loose,
-                });
-            }
-            None if self.loose => {
-                self.phase = Phase::Withdraw;
-                self.actions.push_back(Action::Withdraw { gate: self.gate });
-            }
-            None => self.free(),
-        }
-    }
-
     fn fail(&mut self, failure: Failure) {
         self.actions.push_back(Action::Fail(failure));
         self.free();
     }
 
     fn free(&mut self) {
-        self.loose = false;
+        (self.loose, self.inherits) = (false, false);
         self.phase = Phase::Free;
         self.actions.push_back(Action::Freed);
     }

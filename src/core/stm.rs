@@ -33,7 +33,8 @@ use crate::types::{KeyRange, LeaseId, Revision};
 /// | `ReadCommitted` | no | never | also lost updates and write skew |
 ///
 /// At every level a transaction sees its own writes, sees none that is not committed, gets the same
-/// answer when it reads the same again, and is written whole or not at all.
+/// answer when it reads a key again, and is written whole or not at all. At the first two a range too is the same again;
+/// below, one that overlaps it may have brought keys since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Isolation {
     /// As if one transaction ran after the other, and no write goes unseen.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tenure::{Client, Code, KeyRange};
 use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
-use crate::lock::session;
+use crate::linger::until_watches_are;
+use crate::lock::{TTL, session};
 use crate::support::{OwnServer, client, endpoints, patiently, run};
 
 /// Long enough to be wrong in.
@@ -56,7 +57,9 @@ fn a_barrier_lets_nobody_past_until_all_holds_are_released() {
 #[test]
 fn a_barrier_that_is_open_for_a_moment_lets_past() {
     run(async {
-        let (session, client) = (session().await, client().await);
+        let server = OwnServer::start();
+        let client = Client::connect(server.endpoints()).await.unwrap();
+        let session = client.session().ttl(TTL).await.unwrap();
         let barrier = client.barrier("barrier/moment");
         for _ in 0..5 {
             let hold = barrier.hold(&session).await.unwrap();
@@ -64,11 +67,11 @@ fn a_barrier_that_is_open_for_a_moment_lets_past() {
                 let barrier = barrier.clone();
                 async move { barrier.wait().await }
             });
-            // Until it watches.
-            tokio::time::sleep(WHILE).await;
+            until_watches_are(&server, 1).await;
             hold.release().await.unwrap();
             let again = barrier.hold(&session).await.unwrap();
             patiently("the moment", waiting).await.unwrap().unwrap();
+            until_watches_are(&server, 0).await;
             again.release().await.unwrap();
         }
     });
@@ -98,7 +101,7 @@ fn a_hold_whose_answer_is_lost_is_one_hold_and_goes_for_good() {
         let outside = client().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
         let client = Client::connect([proxy.endpoint()]).await.unwrap();
-        let session = client.session().ttl(crate::lock::TTL).await.unwrap();
+        let session = client.session().ttl(TTL).await.unwrap();
         let barrier = client.barrier("barrier/lost");
         proxy.flow(Direction::Down, Flow::Hold);
         let lose = lose_answers(&outside, &proxy, "barrier/lost#barrier/hold/", 1);
@@ -125,7 +128,7 @@ fn a_wait_outlives_a_compaction_and_the_connection() {
         let outside = Client::connect(server.endpoints()).await.unwrap();
         let proxy = Proxy::start(&server.endpoints()[0]).unwrap();
         let client = Client::connect([proxy.endpoint()]).await.unwrap();
-        let session = outside.session().ttl(crate::lock::TTL).await.unwrap();
+        let session = outside.session().ttl(TTL).await.unwrap();
         let hold = outside.barrier("compacted").hold(&session).await.unwrap();
         let barrier = client.barrier("compacted");
         let mut waiting = pin!(barrier.wait());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenure::pb::etcdserverpb::response_op::Response;
 use tenure::{Client, Compare, Config, Error, FencedWrites, KeyRange, Op, Revision};
-use tenure_testserver::{Fault, Server};
+use tenure_testserver::{Fault, Link, Server};
 
 use crate::hand_off::waiting;
 use crate::lock::{TTL, session, until_queue_is};
@@ -178,5 +178,30 @@ fn a_write_without_an_answer_is_told_apart_from_one_that_was_refused() {
         };
         server.faults().on_answer("/etcdserverpb.KV/Txn", timed_out);
         next.fenced().idempotent().timeout(TTL).put("written", "for certain").await.unwrap();
+    });
+}
+
+#[test]
+fn of_a_write_that_may_be_sent_again_a_loss_does_not_say_that_nothing_was_written() {
+    run(async {
+        let server = Server::start().await.unwrap();
+        let connect = || Client::connect_with([server.endpoint()], Config::new().call_timeout(TTL));
+        let (one, two) = (connect().await.unwrap(), connect().await.unwrap());
+        let session = one.session().ttl(TTL).await.unwrap();
+        let guard = session.mutex("fenced/again").lock().await.unwrap();
+        server.faults().on_answer("/etcdserverpb.KV/Txn", Fault::Drop);
+        let writing = tokio::spawn(async move { guard.fenced().idempotent().put("fenced-again", "a").await });
+        patiently("the first copy", async {
+            while value(&two, "fenced-again").await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert!(two.force_unlock("fenced/again").await.unwrap().is_some());
+        server.faults().set_link(Link::Down);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.faults().set_link(Link::Up);
+        let error = patiently("the second copy", writing).await.unwrap().unwrap_err();
+        assert!(error.is_lost() && error.may_be_applied(), "{error:?}");
     });
 }

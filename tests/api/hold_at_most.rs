@@ -49,7 +49,7 @@ fn what_was_lost_is_not_passed_on_within_the_session() {
         let session = session().await;
         let bounded = session.mutex("hold/local").hand_off(u32::MAX, LONG).linger(LONG).hold_at_most(SHORT);
         let first = bounded.lock().await.unwrap();
-        let unbounded = session.mutex("hold/local");
+        let unbounded = session.mutex("hold/local").hand_off(u32::MAX, LONG);
         let next = patiently("the next grant", waiting(&unbounded)).await.unwrap();
         assert!(next.token().create_revision() > first.token().create_revision());
         // Whatever is done with it now is not done to the next one's key.

@@ -72,9 +72,15 @@ fn after_the_last_older_key_is_gone_nothing_is_asked() {
             let mutex = waiter.mutex("lock/handoff");
             let mut waiting = pin!(mutex.lock());
             // Register, and the watch: when both are answered, the waiter is quiet.
-            let quiet = tokio::time::timeout(Duration::from_millis(300), waiting.as_mut()).await;
-            assert!(quiet.is_err(), "the lock is held");
-            let before = (sent.requests(), sent.messages());
+            let begun = sent.messages();
+            let before = loop {
+                let before = (sent.requests(), sent.messages());
+                let quiet = tokio::time::timeout(Duration::from_millis(300), waiting.as_mut()).await;
+                assert!(quiet.is_err(), "the lock is held");
+                if before == (sent.requests(), sent.messages()) && before.1 >= begun + 2 {
+                    break before;
+                }
+            };
             guard.release().await.unwrap();
             let granted = patiently("the hand-off", waiting).await.unwrap();
             assert_eq!((sent.requests(), sent.messages()), before);
@@ -337,7 +343,7 @@ fn the_key_says_who_holds_it_as_other_clients_expect() {
 fn a_bad_name_is_refused_before_anything_is_sent() {
     run(async {
         let session = session().await;
-        for name in ["", "x#gate"] {
+        for name in ["", "x#gate", "x#latch", "x#queue/claim"] {
             let error = session.mutex(name).lock().await.unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument, "{name:?}");
         }

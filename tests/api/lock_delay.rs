@@ -55,19 +55,24 @@ fn a_lock_that_is_given_back_is_free_at_once() {
 #[test]
 fn the_time_to_live_is_believed_in_and_renewed_without_the_delay() {
     run(async {
-        let session = delaying(TTL, DELAY).await;
+        // A renewal may be late on a busy machine, though not by so much.
+        let ttl = TTL * 3;
+        let session = delaying(ttl, DELAY).await;
         let id = session.lease_id();
         let lease = session.client().lease_time_to_live(id).await.unwrap();
-        assert_eq!(lease.granted_ttl, 5);
+        assert_eq!(lease.granted_ttl, 9);
         let begun = Instant::now();
-        while begun.elapsed() < TTL * 2 {
-            assert!(session.valid_for() <= TTL);
+        while begun.elapsed() < ttl + DELAY {
+            assert!(session.valid_for() <= ttl);
             assert!(session.is_valid(), "it was not renewed in time");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         session.orphan();
         let again = client().await.session().lease(id).lock_delay(DELAY).await.unwrap();
-        assert!(again.is_valid() && again.valid_for() <= TTL);
+        assert!(again.is_valid() && again.valid_for() <= ttl);
+        again.orphan();
+        let refused = client().await.session().lease(id).lock_delay(ttl + DELAY).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     });
 }
 

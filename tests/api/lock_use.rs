@@ -99,6 +99,8 @@ fn a_lock_that_is_not_had_in_time_leaves_the_queue() {
         assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
         until_queue_is(one.client(), "use/time", 1).await;
         held.release().await.unwrap();
+        // With all the time that it takes.
+        let mutex = two.mutex("use/time");
         patiently("the lock", mutex.lock()).await.unwrap().release().await.unwrap();
     });
 }

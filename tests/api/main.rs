@@ -13,6 +13,7 @@ mod fenced;
 mod hand_off;
 mod health;
 mod hold_at_most;
+mod inherited;
 mod kv;
 mod late_copies;
 mod lease;

@@ -194,7 +194,7 @@ fn a_lock_of_an_owner_is_passed_on_within_its_session() {
         let (old, new) = (process().await, process().await);
         let _left = old.mutex("owner/local").owner("a").lock().await.unwrap();
         crash(old).await;
-        let mutex = new.mutex("owner/local").owner("a");
+        let mutex = new.mutex("owner/local").owner("a").hand_off(u32::MAX, TTL_LONG);
         let first = locked(&mutex).await;
         let second = crate::hand_off::waiting(&mutex);
         let token = first.token();
@@ -262,5 +262,21 @@ fn what_cannot_be_an_owner_is_refused() {
                 Code::InvalidArgument
             );
         }
+    });
+}
+
+#[test]
+fn what_reads_like_another_ones_place_is_refused_also_while_that_is_in_use() {
+    run(async {
+        let session = process().await;
+        let held = session.mutex("owner/a/b").owner("c").lock().await.unwrap();
+        for mutex in [
+            session.mutex("owner/a").owner("b/c"),
+            session.mutex("owner/a/b/c#gate"),
+        ] {
+            assert_eq!(mutex.try_lock().await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        held.release().await.unwrap();
+        session.close().await.unwrap();
     });
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenure::{Client, Code, Op};
+use tenure::{Client, Code, KeyRange, Op};
 use tenure_proxy::{Direction, Flow, Proxy};
 
 use crate::barrier::{keys, lose_answers, waits};
@@ -129,6 +129,19 @@ fn an_item_comes_back_to_its_place_when_its_consumer_dies_or_drops_it() {
             assert_eq!(job.value(), value);
             job.done().await.unwrap();
         }
+    });
+}
+
+#[test]
+fn who_has_lost_an_item_is_told_also_when_somebody_else_has_done_it() {
+    run(async {
+        let (one, two) = (session().await, session().await);
+        one.queue("queue/late").put("x").await.unwrap();
+        let job = one.queue("queue/late").consumer().take().await.unwrap();
+        one.client().delete(KeyRange::prefix("queue/late#queue/claim/")).await.unwrap();
+        let other = patiently("the item", two.queue("queue/late").consumer().take()).await.unwrap();
+        other.done().await.unwrap();
+        assert!(job.done().await.unwrap_err().is_lost());
     });
 }
 

@@ -138,6 +138,18 @@ fn who_has_no_lease_cannot_be_asked() {
 }
 
 #[test]
+fn who_holds_permits_cannot_be_asked() {
+    run(async {
+        let session = session().await;
+        let permits = session.semaphore("who/permits", 2).acquire(1).await.unwrap();
+        let asked = session.client().ask_to_release("who/permits", "please").await.unwrap_err();
+        assert_eq!(asked.code(), Code::FailedPrecondition);
+        permits.release().await.unwrap();
+        session.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_guard_that_gave_out_a_fence_passes_its_key_on_when_released_and_not_when_dropped() {
     run(async {
         let session = session().await;

@@ -44,6 +44,8 @@
 mod answers;
 mod caller;
 mod duel;
+#[path = "../storm/environment.rs"]
+mod environment;
 mod episode;
 mod fragments;
 mod lane;
@@ -56,6 +58,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use environment::number;
 use episode::{Failure, Scene, Tally};
 
 const REQUESTS: usize = 20_000;
@@ -120,9 +123,4 @@ fn told(scene: &Scene, failure: Failure) -> String {
         told.concat(),
         last.unwrap_or_default()
     )
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is no number: {value}")))
 }

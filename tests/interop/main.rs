@@ -8,6 +8,8 @@
 mod caller;
 mod chaos;
 mod election;
+#[path = "../storm/environment.rs"]
+mod environment;
 mod etcdctl;
 mod evidence;
 mod golang;

@@ -22,6 +22,7 @@ use tenure_etcd::{Cluster, Line, Options};
 use tenure_history::{History, Outcome, Stored, Token, check_claims, check_nothing_left, check_register};
 
 use crate::chaos;
+use crate::environment::number;
 use crate::evidence::{changes, history};
 use crate::support::{binary, client, cluster, patiently, runtime};
 use crate::victim::{NAME, REGISTER, Seen, Victim};
@@ -171,9 +172,4 @@ fn seed() -> u64 {
         now.map_or(1, |since| since.as_nanos() as u64 % 1_000_000)
     };
     number("TENURE_SEED").unwrap_or_else(random)
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("${variable} is no number: {text:?}")))
 }

@@ -26,7 +26,7 @@ pub(crate) struct Notes {
     pub(crate) revoked: HashSet<i64>,
     holds: Vec<Hold>,
     writes: HashMap<String, Vec<Write>>,
-    gone: Vec<(String, i64)>,
+    gone: Vec<(String, i64, String)>,
     puts: Vec<(String, Option<i64>)>,
     takes: Vec<Take>,
     pub(crate) counts: BTreeMap<String, u64>,
@@ -45,7 +45,7 @@ impl Seen {
             Note::Lease(lease) => drop(notes.leases.insert(lease)),
             Note::Held(hold) => notes.holds.push(hold),
             Note::Wrote(register, write) => notes.writes.entry(register).or_default().push(write),
-            Note::Gone(key, lease) => notes.gone.push((key, lease)),
+            Note::Gone(key, lease, known) => notes.gone.push((key, lease, known)),
             Note::Put(value, revision) => notes.puts.push((value, revision)),
             Note::Took(take) => notes.takes.push(take),
             Note::Count(what) => *notes.counts.entry(what).or_default() += 1,
@@ -88,8 +88,11 @@ pub(crate) fn judge(notes: &Notes, recorded: &Recorded) -> Verdict {
     violations.extend(dead_leases(notes, recorded));
     violations.extend(of_queue(notes, recorded));
     let is_mistaken = |lease: &i64| notes.revoked.contains(lease);
-    for (key, _) in notes.gone.iter().filter(|(_, lease)| !is_mistaken(lease)) {
-        violations.push(format!("{key}: valid, and its key is gone"));
+    for (key, _, known) in notes.gone.iter().filter(|(_, lease, _)| !is_mistaken(lease)) {
+        violations.push(format!(
+            "{key}: valid ({known}), and its key is gone: {}",
+            recorded.end_of(key)
+        ));
     }
     if let Some(torn) = notes.counts.get("torn-transfer") {
         violations.push(format!("{torn} transactions saw accounts that do not add up"));

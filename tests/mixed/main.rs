@@ -21,6 +21,8 @@
 
 mod child;
 mod desk;
+#[path = "../storm/environment.rs"]
+mod environment;
 mod evidence;
 mod faults;
 mod grip;

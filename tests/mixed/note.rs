@@ -13,8 +13,8 @@ pub(crate) enum Note {
     Held(Hold),
     /// A write of one of the names' registers.
     Wrote(String, Write),
-    /// The guard was valid after its fence was refused: its key, and its lease.
-    Gone(String, i64),
+    /// The guard was valid after its fence was refused: its key, its lease, and what is known of that.
+    Gone(String, i64, String),
     /// An item was put, at this revision if that is known.
     Put(String, Option<i64>),
     Took(Take),
@@ -87,7 +87,7 @@ impl fmt::Display for Note {
                 } = write;
                 write!(f, "wrote {name} {id} {token} {called} {returned} {outcome:?}")
             }
-            Note::Gone(key, lease) => write!(f, "gone {key} {lease}"),
+            Note::Gone(key, lease, known) => write!(f, "gone {key} {lease} {known}"),
             Note::Put(value, revision) => write!(f, "put {value} {}", revision.unwrap_or(0)),
             Note::Took(take) => {
                 let Take {
@@ -146,7 +146,7 @@ impl Note {
                     outcome: outcome(word()?)?,
                 },
             ),
-            "gone" => Note::Gone(word()?.to_owned(), word()?.parse().ok()?),
+            "gone" => Note::Gone(word()?.to_owned(), word()?.parse().ok()?, word()?.to_owned()),
             "put" => Note::Put(
                 word()?.to_owned(),
                 Some(word()?.parse().ok()?).filter(|at| *at > 0),

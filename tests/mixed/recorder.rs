@@ -65,6 +65,21 @@ impl Record {
 }
 
 impl Recorded {
+    /// The revision that ended this key, and all that changed in it.
+    pub(crate) fn end_of(&self, key: &str) -> String {
+        let is_end = |event: &&Event| event.key == key.as_bytes() && event.change == Change::Delete;
+        let Some(end) = self.events.iter().rfind(is_end) else {
+            return "nothing is recorded".to_owned();
+        };
+        let of_end = self.events.iter().filter(|event| event.revision == end.revision);
+        let told = of_end.map(|event| format!("{} {:?}", String::from_utf8_lossy(&event.key), event.change));
+        format!(
+            "revision {}: {}",
+            end.revision,
+            told.collect::<Vec<_>>().join(", ")
+        )
+    }
+
     fn note(&mut self, event: &tenure::Event, at: u64) {
         let kv = event.kv();
         let change = match event {

@@ -11,12 +11,12 @@ use tenure_etcd::{Binary, Cluster, Line, Member, Options};
 use tokio::runtime::Runtime;
 
 use crate::desk::clear_queue;
+use crate::environment::number;
 use crate::faults::{Fault, Stage};
 use crate::judge::{Seen, judge, left};
 use crate::meddler::meddle;
 use crate::process::Process;
 use crate::recorder::Record;
-use crate::seeds::number;
 use crate::signals::{go_on, stop};
 use crate::support::{ROOT, TTL, calm, until, within};
 use crate::wish::NAMES;

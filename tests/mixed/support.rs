@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::seeds::number;
+use crate::environment::number;
 
 /// All keys of a run begin with it.
 pub(crate) const ROOT: &str = "mixed";

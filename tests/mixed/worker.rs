@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tenure::{Client, Compare, Delivery, Error, Op, Txn};
+use tenure::{Client, Compare, Delivery, Error, Op, Session, Txn};
 use tenure_history::{Outcome, Token, Write};
 
 use crate::desk::{Desk, Kit};
@@ -208,6 +208,17 @@ impl Worker {
         None
     }
 
+    /// What the session believes of its lease, and what the server says, in one word.
+    async fn known_of(&self, session: &Session) -> String {
+        let believed = session.valid_for();
+        let told = session.client().lease_time_to_live(session.lease_id()).await;
+        let told = told.map_or_else(
+            |error| error.code().to_string(),
+            |lease| format!("{}s", lease.ttl),
+        );
+        format!("believed-{believed:?}-told-{told}").replace(' ', "-")
+    }
+
     /// Its revision is one at which the keys were there, so one at which it was ours.
     async fn fenced_write(&mut self, grip: &Grip, is_alone: bool, hold: &mut Hold) {
         self.is_at("a fenced write");
@@ -229,8 +240,9 @@ impl Worker {
             }
             Ok(_) => {
                 if grip.is_valid() {
-                    let lease = grip.session().lease_id().0;
-                    (self.notes)(Note::Gone(format!("{}/{}", hold.names[0], hold.entry), lease));
+                    let key = format!("{}/{}", hold.names[0], hold.entry);
+                    let known = self.known_of(grip.session()).await;
+                    (self.notes)(Note::Gone(key, grip.session().lease_id().0, known));
                 }
                 return;
             }

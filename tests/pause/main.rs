@@ -6,6 +6,8 @@
 
 mod child;
 mod crashes;
+#[path = "../storm/environment.rs"]
+mod environment;
 mod pauses;
 mod process;
 mod record;

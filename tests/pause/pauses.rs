@@ -19,10 +19,11 @@ use tenure_proxy::{Direction, Flow, Proxy};
 use tokio::task::JoinSet;
 
 use crate::child::{Role, contended_name};
+use crate::environment::number;
 use crate::process::Process;
 use crate::record::Record;
 use crate::support::{
-    Dice, TTL, endpoint, nanos, now, number, patiently, processes, runtime, session, until_queue_is,
+    Dice, TTL, endpoint, nanos, now, patiently, processes, runtime, session, until_queue_is,
 };
 
 const PAUSES: u64 = 100;

@@ -8,6 +8,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tenure::{Client, KeyRange, Session};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::environment::number;
+
 /// What the processes that stop and die ask for; a server grants no less.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
 /// For sessions of this process, which nothing stops.
@@ -25,11 +27,6 @@ pub(crate) fn runtime() -> Runtime {
 /// How many processes are paused at a time, each at a time of its own.
 pub(crate) fn processes() -> u64 {
     number("TENURE_PAUSE_PROCESSES").unwrap_or(PROCESSES).max(1)
-}
-
-pub(crate) fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
 pub(crate) fn endpoint() -> String {

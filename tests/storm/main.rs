@@ -14,6 +14,7 @@ mod change;
 mod compactions;
 mod controls;
 mod embedded;
+mod environment;
 mod historian;
 mod history;
 mod judge;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::body::{Clients, Plan, Tally, storm, talks};
 use crate::chance::Chance;
-use crate::seeds::number;
+use crate::environment::number;
 use crate::writer::Pace;
 
 const CUTS: u64 = 60;

@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::environment::number;
+
 /// After so many that failed the others are not tried.
 const FAILED_MAX: usize = 20;
 
@@ -62,12 +64,6 @@ impl Seeds {
     pub(crate) fn is_one(&self) -> bool {
         number(self.one).is_some()
     }
-}
-
-/// A number out of the environment, where it is there.
-pub(crate) fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
 fn lock<T>(all: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -57,8 +57,8 @@ impl Drop for Turn<'_> {
 }
 
 impl Lock {
-    /// Held, with the turn.
-    fn held(off: Option<Rule>, watched: bool) -> Arc<Lock> {
+    /// Its key is there, and the turn's owner is to be told.
+    fn registering(off: Option<Rule>, watched: bool) -> Arc<Lock> {
         let mut word = Word::new();
         word.off = off;
         let lock = Lock {
@@ -68,12 +68,18 @@ impl Lock {
         };
         assert_eq!(lock.word.take(false, true, false), Taken::Fresh);
         if watched {
-            lock.word.watched(false);
+            assert_eq!(lock.word.watched(false), None);
         }
-        lock.word.granted(CREATED, 0);
         lock.facts().key = Some(CREATED);
-        lock.hold(CREATED, 0);
         Arc::new(lock)
+    }
+
+    /// Held, with the turn.
+    fn held(off: Option<Rule>, watched: bool) -> Arc<Lock> {
+        let lock = Lock::registering(off, watched);
+        lock.word.granted(CREATED, 0);
+        lock.hold(CREATED, 0);
+        lock
     }
 
     fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
@@ -232,6 +238,18 @@ fn lingered_enough(lock: &Lock) {
 fn loses_the_key(lock: &Lock) {
     lock.word.lose(CREATED + 1);
     lock.settle();
+}
+
+#[test]
+fn the_end_of_a_key_counts_also_where_it_is_heard_before_the_grant() {
+    loom::model(|| {
+        let lock = Lock::registering(None, true);
+        let other = lock.clone();
+        let hears = thread::spawn(move || other.word.lose(CREATED + 1));
+        lock.word.granted(CREATED, 0);
+        hears.join().expect("no panic");
+        assert!(!lock.word.end(1, true, &LINGERS), "a key that is gone stays ours");
+    });
 }
 
 #[test]

@@ -43,12 +43,28 @@ const GATES: u64 = 16;
 /// What an owner's entry in the queue begins with.
 const OWNER_MARK: char = '@';
 
+/// What lies beside a name, behind `#`: of locks and of the other recipes.
+const MARKS: [&str; 6] = ["gate", "ask", "barrier", "double-barrier", "latch", "queue"];
+
 /// Behind the name, in the keys by which its holder is asked to let go.
 pub const ASK_SUFFIX: &str = "#ask";
 
 impl Place {
-    /// The gate lies beside the name, behind `gate_prefix`. `None` where the name is
-    /// empty, or would put one lock's gate into the queue of another.
+    /// Whether a lock can have this name. Not where keys beside another name, such as its gate or those of a
+    /// latch, would be in the queue.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let is_marked = |part: &str| part.rsplit_once('#').is_some_and(|(_, mark)| MARKS.contains(&mark));
+        !name.is_empty() && !name.split('/').any(is_marked)
+    }
+
+    /// Whether this can be the owner of a lock.
+    #[must_use]
+    pub fn is_owner(owner: &str) -> bool {
+        !owner.is_empty() && !owner.contains('/')
+    }
+
+    /// The gate lies beside the name, behind `gate_prefix`. `None` where [`Place::is_name`] says no.
     #[must_use]
     pub fn new(name: &str, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
         Some(Place {
@@ -70,8 +86,7 @@ impl Place {
     #[must_use]
     pub fn of_owner(name: &str, owner: &str, lease: LeaseId, gate_prefix: &str) -> Option<Place> {
         let place = Place::new(name, lease, gate_prefix)?;
-        let fits = !owner.is_empty() && !owner.contains('/');
-        fits.then(|| Place {
+        Place::is_owner(owner).then(|| Place {
             key: format!("{name}/{OWNER_MARK}{owner}").into(),
             gate: format!("{gate_prefix}{name}{GATE_SUFFIX}/{lease}{OWNER_MARK}{owner}").into(),
             owned: true,
@@ -233,6 +248,5 @@ impl Place {
 }
 
 fn prefix(name: &str) -> Option<Bytes> {
-    let fits = !name.is_empty() && !name.ends_with(GATE_SUFFIX) && !name.ends_with(ASK_SUFFIX);
-    fits.then(|| format!("{name}/").into())
+    Place::is_name(name).then(|| format!("{name}/").into())
 }
