@@ -100,13 +100,14 @@ impl Job {
                 .or_else(Op::get(self.item.key.clone()).keys_only())
         })
         .await?;
-        // Without the item, no copy of the claim is carried out any more.
-        let is_gone = answer.succeeded || {
-            let there = range(&answer, 0)?.kvs.first();
-            there.is_none_or(|kv| kv.create_revision != self.item.created.0)
-        };
-        // By a copy of this whose answer was lost, for all that can be known then.
-        if !answer.succeeded && !(is_gone && loose) {
+        // Without the item, no copy of the claim is carried out any more. Where an answer was lost, a copy of
+        // this has ended it, for all that can be known.
+        let is_done = answer.succeeded
+            || loose && {
+                let there = range(&answer, 0)?.kvs.first();
+                there.is_none_or(|kv| kv.create_revision != self.item.created.0)
+            };
+        if !is_done {
             return Err(lost(&session, "somebody else has the item, or has done it"));
         }
         self.presence.forget();
