@@ -31,6 +31,7 @@ const (
 	pingTimeout  = 3 * time.Second
 	startMax     = 20 * time.Second
 	overrunMax   = 10 * time.Second
+	grantsAtOnce = 64
 	readKeys     = 100
 	warmUpCalls  = 1000
 	unaryKey     = "bench/unary/key-of-24-by"
@@ -48,6 +49,9 @@ var (
 	method    = flags.String("method", "put", "unary: put or get")
 	calls     = flags.Int64("calls", 0, "unary: how many in all")
 	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
+	leases    = flags.Int("leases", 1000, "keepalive: how many leases")
+	ttl       = flags.Duration("ttl", 30*time.Second, "keepalive: their time to live, in whole seconds")
+	keep      = flags.Duration("keep", time.Minute, "keepalive: how long they are measured, a TTL after the last was granted")
 	value     = strings.Repeat("x", 40)
 )
 
@@ -83,6 +87,8 @@ func run() error {
 		return watch(client)
 	case "unary":
 		return unary(client)
+	case "keepalive":
+		return keepalive(client)
 	}
 	return fmt.Errorf("no such order: %s", os.Args[1])
 }
@@ -299,6 +305,77 @@ func callMany(client *clientv3.Client, count int64) error {
 		}
 	}
 	return first
+}
+
+// Keeps many leases alive for a while, and prints how many were lost and what that
+// took of the processors.
+func keepalive(client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := inputEnded()
+	go func() { <-ended; cancel() }()
+	begun := time.Now()
+	var lost atomic.Int64
+	if err := grant(ctx, client, &lost); err != nil {
+		return err
+	}
+	granted := time.Since(begun)
+	rest(ctx, *ttl)
+	begun, cpu := time.Now(), cpuTime()
+	rest(ctx, *keep)
+	elapsed, cpu := time.Since(begun), cpuTime()-cpu
+	fmt.Println("lost", lost.Load())
+	fmt.Println("granted", granted.Nanoseconds())
+	fmt.Println("elapsed", elapsed.Nanoseconds())
+	fmt.Println("cpu", cpu.Nanoseconds())
+	return nil
+}
+
+// Each lease is renewed from its grant on. One whose channel closes before the end
+// of the measurement is lost.
+func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) error {
+	var (
+		granting sync.WaitGroup
+		places   = make(chan struct{}, grantsAtOnce)
+		failures = make(chan error, *leases)
+	)
+	for range *leases {
+		places <- struct{}{}
+		granting.Go(func() {
+			defer func() { <-places }()
+			lease, err := client.Grant(ctx, int64(*ttl/time.Second))
+			if err != nil {
+				failures <- err
+				return
+			}
+			renewals, err := client.KeepAlive(ctx, lease.ID)
+			if err != nil {
+				failures <- err
+				return
+			}
+			go func() {
+				for range renewals {
+				}
+				if ctx.Err() == nil {
+					lost.Add(1)
+				}
+			}()
+		})
+	}
+	granting.Wait()
+	select {
+	case err := <-failures:
+		return err
+	default:
+		return nil
+	}
+}
+
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }
 
 // What is measured from a moment on.

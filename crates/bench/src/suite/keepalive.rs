@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, _: &mut Report) -> R
                     ..task
                 };
                 let kept = go::keep(&task, setting)?;
-                println!("{}: {}: {}", server.story(), go::name(), kept.told(&task));
+                println!("{}: {}: {}", server.story(), Peer::Go.name(), kept.told(&task));
             }
         }
     }
