@@ -59,6 +59,6 @@ impl Competitor for Ordered {
     }
 
     fn count(&mut self, setting: &Setting) -> (Counts, Vec<String>) {
-        self.probes.count(|calls| self.command(calls), &setting.stop)
+        self.probes.count(&self.name(), |calls| self.command(calls), &setting.stop)
     }
 }

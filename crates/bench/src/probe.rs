@@ -43,17 +43,18 @@ enum Probe {
 }
 
 impl Probes {
-    /// Counts what is wanted of the program that `command` makes for so many operations.
+    /// Counts what is wanted of the program of `who` that `command` makes for so many operations.
     /// What could not be counted is told as a text.
     pub(crate) fn count(
         &self,
+        who: &str,
         command: impl Fn(u64) -> Result<Command, Failure>,
         stop: &Stop,
     ) -> (Counts, Vec<String>) {
         let mut told = Vec::new();
         let mut count = |is_wanted: bool, probe: Probe| {
             let counted = is_wanted.then(|| probe.each(&command, stop))?;
-            counted.map_err(|cause| told.push(cause.to_string())).ok()
+            counted.map_err(|uncounted| told.push(uncounted.told(probe, who))).ok()
         };
         let counts = Counts {
             system_calls: count(self.strace, Probe::SystemCalls),
@@ -63,28 +64,53 @@ impl Probes {
     }
 }
 
+/// Why there is no number.
+#[derive(Debug)]
+enum Uncounted {
+    /// The tool is missing, whoever is to be counted.
+    NoTool,
+    Stopped,
+    Failed(Failure),
+}
+
+impl Uncounted {
+    fn told(&self, probe: Probe, who: &str) -> String {
+        let what = probe.what();
+        match self {
+            Uncounted::NoTool => format!("{what} were not counted: there is no `{}`.", probe.name()),
+            Uncounted::Stopped => format!("{what} of {who} were not counted: it was stopped."),
+            Uncounted::Failed(cause) => format!("{what} of {who} were not counted: {cause}."),
+        }
+    }
+}
+
+impl From<Failure> for Uncounted {
+    fn from(cause: Failure) -> Uncounted {
+        Uncounted::Failed(cause)
+    }
+}
+
 impl Probe {
-    fn each(self, command: impl Fn(u64) -> Result<Command, Failure>, stop: &Stop) -> Result<f64, Failure> {
+    fn each(self, command: impl Fn(u64) -> Result<Command, Failure>, stop: &Stop) -> Result<f64, Uncounted> {
         let fewer = self.total(&command(FEWER)?, stop)?;
         let more = self.total(&command(MORE)?, stop)?;
         Ok((more - fewer) / (MORE - FEWER) as f64)
     }
 
-    fn total(self, program: &Command, stop: &Stop) -> Result<f64, Failure> {
+    fn total(self, program: &Command, stop: &Stop) -> Result<f64, Uncounted> {
         let counted = std::env::temp_dir().join(format!("tenure-bench-{}.counted", std::process::id()));
         let mut command = self.tool(&counted);
         command.arg(program.get_program()).args(program.get_args());
-        let child = Child::start(&mut command)
-            .map_err(|_| format!("{} were not counted: there is no `{}`.", self.what(), self.name()))?;
+        let child = Child::start(&mut command).map_err(|_| Uncounted::NoTool)?;
         let ran = child.read(stop, |_| Ok(()));
         let text = fs::read_to_string(&counted).unwrap_or_default();
         let _ = fs::remove_file(&counted);
-        ran.map_err(|cause| format!("{} were not counted: {cause}.", self.what()))?;
         if stop.is_set() {
-            return Err(format!("{} were not counted: it was stopped.", self.what()).into());
+            return Err(Uncounted::Stopped);
         }
-        let total = self.read(&text).ok_or_else(|| format!("`{}` printed no total.", self.name()))?;
-        Ok(total)
+        ran?;
+        let no_total = || Failure::from(format!("`{}` wrote no total", self.name()));
+        Ok(self.read(&text).ok_or_else(no_total)?)
     }
 
     fn tool(self, counted: &Path) -> Command {

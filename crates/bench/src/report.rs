@@ -232,7 +232,7 @@ impl Finding for Table {
         Some(Chart {
             title: self.title.clone(),
             x,
-            y: Axis::logarithmic("latency", seconds, show)?,
+            y: Axis::logarithmic("latency, logarithmic", seconds, show)?,
             curves,
         })
     }

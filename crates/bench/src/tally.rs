@@ -100,6 +100,11 @@ impl Tally {
         Spread::of(&self.medians)
     }
 
+    /// The same as they came: a round in which two took part is at the same place for both.
+    pub(crate) fn medians_in_order(&self) -> &[Duration] {
+        &self.medians
+    }
+
     /// The operations per second of each round.
     pub(crate) fn rates(&self) -> Option<Spread<f64>> {
         Spread::of(&self.rates)
