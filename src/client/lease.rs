@@ -468,6 +468,11 @@ impl Lease {
         async move { state.ended().await }
     }
 
+    /// As [`Lease::ended`], but at the deadline by the news of somebody who has a timer.
+    pub(crate) async fn told(&self) -> LeaseEnd {
+        self.state.told().await
+    }
+
     /// Ends the lease now and deletes its keys. It is no longer valid from the
     /// moment this is polled, for whoever shares it too. A lease that the server
     /// does not have is as good as revoked.

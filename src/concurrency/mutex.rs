@@ -269,7 +269,8 @@ impl Mutex {
         loop {
             if taken.is_none() {
                 let turn = Seat::take(&self.session, slot, self.terms);
-                taken = match race(turn, self.session.ended()).await {
+                // Thousands may wait, and need no timer each: the session's own task has one.
+                taken = match race(turn, self.session.shared().lease().told()).await {
                     Either::Left(taken) => Some(taken),
                     Either::Right(_) => None,
                 };

@@ -95,8 +95,11 @@ impl Recall {
             Ok(queue) if queue.revision() >= watch.created_revision() => {
                 let place = self.slot.place();
                 let others = queue.more || queue.kvs.iter().any(|kv| place.is_entry_of_another(&kv.key));
-                self.slot.word().watched(others);
+                let rests = self.is_unpaid(self.slot.word().watched(others));
                 self.shared.settle(&self.slot);
+                if rests {
+                    return Over::Done;
+                }
             }
             // Behind a proxy that keeps what it read, say.
             Ok(_) => return Over::Broken,
@@ -136,9 +139,7 @@ impl Recall {
         for event in &batch.events {
             match event {
                 Event::Put { kv, .. } if place.is_entry_of_another(&kv.key) => {
-                    if let Some(regrants) = word.recall() {
-                        rests |= self.slot.linger().recalled(clock::now(), regrants);
-                    }
+                    rests |= self.is_unpaid(word.recall());
                 }
                 Event::Delete { kv, .. } if kv.key == place.key => word.lose(kv.mod_revision),
                 // Another session of the owner has taken it over.
@@ -150,6 +151,11 @@ impl Recall {
         }
         self.shared.settle(&self.slot);
         rests
+    }
+
+    /// Whether lingering rests after this recall, if it was one.
+    fn is_unpaid(&self, regrants: Option<u32>) -> bool {
+        regrants.is_some_and(|regrants| self.slot.linger().recalled(clock::now(), regrants))
     }
 
     /// Gives back what has lingered long enough, and says when to look again; `None`

@@ -187,15 +187,13 @@ impl Word {
     }
 
     /// The watch hears everybody from now on. `others`: there may be somebody already
-    /// who waits for the key that we have or are about to have; then [`Word::collect`] is to be
-    /// called.
-    pub(super) fn watched(&self, others: bool) {
-        let _ = self.change(|word| {
-            Some(match others && word & TAG != NOTHING {
-                true => (word & !LINGERS) | WATCHED | RECALLED,
-                false => word | WATCHED,
-            })
-        });
+    /// who waits for the key that we have or are about to have. That calls it back, as
+    /// [`Word::recall`] does, and is answered so.
+    pub(super) fn watched(&self, others: bool) -> Option<u32> {
+        // In this order, so that it never lingers meanwhile.
+        let regrants = if others { self.recall() } else { None };
+        self.word.fetch_or(WATCHED, Ordering::AcqRel);
+        regrants
     }
 
     /// The watch hears no more. [`Word::collect`] is to be called.

@@ -112,11 +112,12 @@ impl LeaseInbox {
         }
     }
 
-    /// Ends the lease for all its handles, at once.
+    /// Ends the lease for all its handles, at once; also where its driver is gone.
     pub(super) fn give_up(&self, lease: &Arc<LeaseState>, end: LeaseEnd) {
         let mut state = self.lock();
-        if state.find(lease).is_some() {
-            state.give_up(lease, end);
+        match state.find(lease) {
+            Some(_) => state.give_up(lease, end),
+            None => lease.end(end),
         }
     }
 
@@ -191,5 +192,27 @@ impl State {
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_whose_driver_is_gone_is_ended_all_the_same() {
+        let inbox = LeaseInbox::default();
+        let term = Duration::from_secs(60).into();
+        let (lease, starts) = inbox.keep(LeaseId(7), clock::now(), term, Proof::Grant);
+        assert!(starts);
+        inbox.abandon();
+        assert!(
+            lease.valid_until(clock::now()).is_ok(),
+            "it runs out, unless somebody ends it"
+        );
+        inbox.give_up(&lease, LeaseEnd::Revoked);
+        assert_eq!(lease.valid_until(clock::now()), Err(LeaseEnd::Revoked));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tenure::{Client, Config, Dialing, Endpoint, Io};
 use tenure_etcd::{Binary, Cluster, Options};
 use tenure_testserver::{Link, Server};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -89,7 +89,7 @@ impl OwnServer {
     /// How many watches it has now.
     pub(crate) async fn watch_count(&self) -> usize {
         match self {
-            OwnServer::Etcd(cluster) => watch_gauge(&cluster.member(0).endpoint()).await,
+            OwnServer::Etcd(cluster) => cluster.member(0).watch_count().expect("it counts its watches"),
             OwnServer::Embedded(embedded) => embedded.server.watch_count(),
         }
     }
@@ -130,19 +130,6 @@ impl Embedded {
             _running: running,
         }
     }
-}
-
-/// Reads out of a real etcd's metrics how many watches it has.
-async fn watch_gauge(endpoint: &str) -> usize {
-    const GAUGE: &str = "\netcd_debugging_mvcc_watcher_total ";
-    let address = endpoint.strip_prefix("http://").expect("a plain address");
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it reads");
-    let mut metrics = String::new();
-    stream.read_to_string(&mut metrics).await.expect("it answers");
-    let (_, gauge) = metrics.split_once(GAUGE).expect("it counts its watches");
-    let gauge = gauge.lines().next().map(str::parse);
-    gauge.expect("a line").expect("a number")
 }
 
 pub(crate) async fn client() -> Client {

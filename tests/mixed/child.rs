@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::{BufRead, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) const ORDERS: &str = "TENURE_MIXED_CHILD";
 
 pub(crate) const TASKS: u64 = 8;
 const DESKS: usize = 2;
+/// How often a session is used.
+const USES: Range<u64> = 20..1500;
 /// Longer than anybody waits for anything.
 const END_MAX: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -67,7 +70,7 @@ async fn work(number: u64, mut dice: Rng, endpoints: Vec<String>) {
     let client = Client::connect_over(dial, endpoints, config).await.expect("endpoints");
     let notes: Notes = Arc::new(|note: Note| say(&note.to_string()));
     let desks: Vec<_> = (0..DESKS)
-        .map(|_| Arc::new(Desk::new(client.clone(), dice.fork(), notes.clone())))
+        .map(|_| Arc::new(Desk::new(client.clone(), USES, dice.fork(), notes.clone())))
         .collect();
     say("ready");
     let is_over = Arc::new(AtomicBool::new(false));

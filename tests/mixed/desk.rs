@@ -2,6 +2,7 @@
 //! run out, dropped, or lost.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,16 +12,15 @@ use tenure::{Client, Queue, RwLock, Session};
 use tokio::sync::Mutex;
 
 use crate::note::Note;
-use crate::support::{ROOT, TTL, within};
+use crate::support::{ROOT, TTL, until, within};
 use crate::wish::shared_names;
 use crate::worker::Notes;
-
-/// A session is used so often at most, by all its tasks together.
-const USES_MAX: u64 = 1500;
 
 pub(crate) struct Desk {
     client: Client,
     notes: Notes,
+    /// How often a session is used, by all its tasks together.
+    uses: Range<u64>,
     kit: Mutex<(Rng, Option<Arc<Kit>>)>,
 }
 
@@ -36,11 +36,33 @@ pub(crate) fn queue_name() -> String {
     format!("{ROOT}/jobs")
 }
 
+/// Takes out of the queue of work what nobody will do any more.
+pub(crate) async fn clear_queue(client: &Client) {
+    let session = client.session().await.expect("a session");
+    let queue = session.queue(&queue_name());
+    let (mut consumer, mut is_empty) = (queue.consumer(), false);
+    // A long storm leaves thousands: patience is for each.
+    while !is_empty {
+        until("the end of a job", async || {
+            if let Ok(Ok(job)) = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await {
+                job.done().await.expect("a server that is well");
+                return true;
+            }
+            is_empty = queue.count().await.is_ok_and(|count| count == 0);
+            is_empty
+        })
+        .await;
+    }
+    drop((consumer, queue));
+    session.close().await.expect("a server that is well");
+}
+
 impl Desk {
-    pub(crate) fn new(client: Client, dice: Rng, notes: Notes) -> Desk {
+    pub(crate) fn new(client: Client, uses: Range<u64>, dice: Rng, notes: Notes) -> Desk {
         Desk {
             client,
             notes,
+            uses,
             kit: Mutex::new((dice, None)),
         }
     }
@@ -69,7 +91,7 @@ impl Desk {
         let new = Arc::new(Kit {
             queue: session.queue(&queue_name()),
             rw_locks: handles,
-            uses_left: AtomicU64::new(dice.u64(20..USES_MAX)),
+            uses_left: AtomicU64::new(dice.u64(self.uses.clone())),
             session,
         });
         *kit = Some(new.clone());

@@ -2,10 +2,8 @@
 //! after the other in a random order, round after round.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rustix::process::{Pid, Signal, kill_process};
 use tenure_etcd::Cluster;
 use tenure_proxy::{Direction, Door, Ending, Flow, Proxy};
 
@@ -43,8 +41,6 @@ const OF_ONE: [Fault; 9] = [
 const OF_THREE: [Fault; 3] = [Fault::FollowerStopped, Fault::Leaderless, Fault::LeaderCutOff];
 /// How long all is left alone between two.
 const CALM_MILLIS: std::ops::Range<u64> = 100..900;
-/// Longer than a server takes to stop, with calls and streams open.
-const STOPPED_MAX: Duration = Duration::from_secs(30);
 
 /// A cluster and a proxy before each member.
 pub(crate) struct Stage {
@@ -95,7 +91,10 @@ impl Stage {
             Fault::LeaderStopped => self.stopped(&[self.leader()], 100..900),
             Fault::FollowerStopped => self.stopped(&[(self.leader() + 1) % 3], 100..1500),
             Fault::Leaderless => self.stopped(&[any, (any + 1) % 3], 200..1200),
-            Fault::Terminated => self.terminated(any),
+            Fault::Terminated => {
+                self.cluster.member(any).terminate().expect("it stops");
+                self.cluster.member(any).restart().expect("it starts");
+            }
             Fault::CutOff => self.cut_off(any),
             Fault::LeaderCutOff => self.cut_off(self.leader()),
             Fault::HalfOpen => {
@@ -140,23 +139,6 @@ impl Stage {
         for member in members {
             self.cluster.member(*member).resume().expect("it runs");
         }
-    }
-
-    /// As an operator restarts it: with SIGTERM, on which it says goodbye.
-    fn terminated(&mut self, member: usize) {
-        let member = self.cluster.member(member);
-        let pid = member.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("it runs");
-        kill_process(pid, Signal::TERM).expect("it runs");
-        let asked = Instant::now();
-        while member.is_running() {
-            assert!(
-                asked.elapsed() < STOPPED_MAX,
-                "it does not stop: {}",
-                member.log_tail()
-            );
-            sleep(Duration::from_millis(10));
-        }
-        member.restart().expect("it starts");
     }
 
     fn cut_off(&mut self, member: usize) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tenure_history::{
-    Claim, History, Outcome, Violation, Write, check_claims, check_nothing_left, check_register,
+    Claim, History, Outcome, Stored, Violation, Write, check_claims, check_nothing_left, check_register,
 };
 
 use crate::desk::queue_name;
@@ -30,6 +30,8 @@ pub(crate) struct Notes {
     puts: Vec<(String, Option<i64>)>,
     takes: Vec<Take>,
     pub(crate) counts: BTreeMap<String, u64>,
+    /// The network carries out some requests twice.
+    pub(crate) copies: bool,
 }
 
 impl Seen {
@@ -133,12 +135,16 @@ fn of_name(notes: &Notes, recorded: &Recorded, name: &str, history: &History) ->
     let mut found = check_claims(history, &claims);
     let alone: Vec<Claim> =
         claims.into_iter().filter(|claim| claim.kind() == tenure_history::Kind::Alone).collect();
-    for register in [fenced(name), greatest(name)] {
-        let stored: Vec<_> = recorded
-            .puts(|key| key == register.as_bytes())
-            .iter()
-            .filter_map(|(_, value)| read(value))
-            .collect();
+    let owns =
+        |at: i64, one: &Stored| history.owner_at(at).is_some_and(|owner| owner.created == one.token.created);
+    for (register, is_fenced) in [(fenced(name), true), (greatest(name), false)] {
+        let puts = recorded.puts(|key| key == register.as_bytes());
+        let mut known = HashSet::new();
+        // A copy that the network made is nobody's write where the register may take it.
+        let mut is_copy =
+            |at: i64, one: &Stored| !known.insert(one.id) && notes.copies && (!is_fenced || owns(at, one));
+        let stored = puts.iter().filter_map(|(at, value)| Some((*at, read(value)?)));
+        let stored: Vec<Stored> = stored.filter(|(at, one)| !is_copy(*at, one)).map(|(_, one)| one).collect();
         let writes = notes.writes.get(&register).map_or(&[][..], |writes| &writes[..]);
         found.extend(check_register(
             writes,

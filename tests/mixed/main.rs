@@ -29,6 +29,11 @@ mod meddler;
 mod note;
 mod process;
 mod recorder;
+#[path = "../storm/seeds.rs"]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "the simulation's"))]
+mod seeds;
+#[path = "../pause/signals.rs"]
+mod signals;
 #[cfg(feature = "unstable")]
 mod simulation;
 mod storm;

@@ -2,14 +2,14 @@
 
 use std::process::Stdio;
 
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::child::{MARK, ORDERS, TEST};
 use crate::note::Note;
+use crate::signals;
 use crate::support::patiently;
 
 /// It is killed when it is dropped.
@@ -71,20 +71,6 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        let id = self.child.id().expect("a child that runs");
-        Pid::from_raw(id.try_into().expect("a process id")).expect("not zero")
+        signals::pid(&self.child)
     }
-}
-
-/// Freezes a process with SIGSTOP; returns when it stands still.
-pub(crate) fn stop(pid: Pid) {
-    kill_process(pid, Signal::STOP).expect("a signal");
-    // Without taking the status, which is the runtime's to collect.
-    let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    let status = retry_on_intr(|| waitid(WaitId::Pid(pid), options)).expect("a status");
-    assert!(status.is_some_and(|status| status.stopped()), "a child has ended");
-}
-
-pub(crate) fn go_on(pid: Pid) {
-    kill_process(pid, Signal::CONT).expect("a signal");
 }

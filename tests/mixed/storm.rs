@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use rustix::process::Pid;
 use tenure::{Client, Config, KeyRange};
-use tenure_etcd::{Binary, Cluster, Line, Options};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tenure_etcd::{Binary, Cluster, Line, Member, Options};
 use tokio::runtime::Runtime;
 
-use crate::desk::queue_name;
+use crate::desk::clear_queue;
 use crate::faults::{Fault, Stage};
 use crate::judge::{Seen, judge, left};
 use crate::meddler::meddle;
-use crate::process::{Process, go_on, stop};
+use crate::process::Process;
 use crate::recorder::Record;
-use crate::support::{ROOT, TTL, calm, number, until, within};
+use crate::seeds::number;
+use crate::signals::{go_on, stop};
+use crate::support::{ROOT, TTL, calm, until, within};
 use crate::wish::NAMES;
 use crate::worker::furnish;
 
@@ -260,19 +260,7 @@ fn pause(pids: &[Pid], mut dice: Rng, is_over: &AtomicBool) -> u64 {
 /// Waits until nothing of the tasks is on the servers: items are taken out, keys and leases
 /// are gone, and of watches there is but the recorder's.
 async fn until_quiet(direct: &Client, stage: &Stage) -> Vec<i64> {
-    let session = direct.session().await.expect("a session");
-    let mut consumer = session.queue(&queue_name()).consumer();
-    let queue = session.queue(&queue_name());
-    until("an empty queue of work", async || {
-        let job = tokio::time::timeout(Duration::from_secs(1), consumer.take()).await;
-        if let Ok(Ok(job)) = job {
-            job.done().await.expect("a server that is well");
-        }
-        queue.count().await.is_ok_and(|count| count == 0)
-    })
-    .await;
-    drop((consumer, queue));
-    session.close().await.expect("a server that is well");
+    clear_queue(direct).await;
     let asked = Instant::now();
     until("no keys of locks", async || {
         let Ok(keys) = direct.get(KeyRange::prefix(format!("{ROOT}/"))).await else {
@@ -295,25 +283,10 @@ async fn until_quiet(direct: &Client, stage: &Stage) -> Vec<i64> {
     })
     .await;
     until("no watches but one", async || {
-        let mut watches = 0;
-        for endpoint in stage.cluster.endpoints() {
-            watches += watch_gauge(&endpoint).await;
-        }
-        watches == 1
+        let counts = stage.cluster.members().iter().map(Member::watch_count);
+        counts.sum::<Option<usize>>() == Some(1)
     })
     .await;
     let alive = direct.leases().await.expect("a server that is well");
     alive.leases.iter().map(|lease| lease.id).collect()
-}
-
-/// Reads out of etcd's metrics how many watches it has.
-async fn watch_gauge(endpoint: &str) -> usize {
-    const GAUGE: &str = "\netcd_debugging_mvcc_watcher_total ";
-    let address = endpoint.strip_prefix("http://").expect("a plain address");
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it reads");
-    let mut metrics = String::new();
-    stream.read_to_string(&mut metrics).await.expect("it answers");
-    let (_, gauge) = metrics.split_once(GAUGE).expect("it counts its watches");
-    gauge.lines().next().and_then(|text| text.parse().ok()).expect("a number")
 }

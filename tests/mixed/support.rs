@@ -9,6 +9,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::seeds::number;
+
 /// All keys of a run begin with it.
 pub(crate) const ROOT: &str = "mixed";
 /// A server grants no less to a session.
@@ -63,9 +65,4 @@ pub(crate) fn calm(dice: &mut Rng, millis: Range<u64>) -> Duration {
     static TIMES: OnceLock<u32> = OnceLock::new();
     let times = TIMES.get_or_init(|| number("TENURE_MIXED_CALM").map_or(1, |times| times as u32));
     within(dice, millis) * *times
-}
-
-pub(crate) fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }

@@ -23,6 +23,11 @@ pub(crate) type Notes = Arc<dyn Fn(Note) + Send + Sync>;
 pub(crate) const ACCOUNTS: u64 = 5;
 pub(crate) const BALANCE: i64 = 1000;
 
+/// For up to so long a task holds what it has, between two looks.
+const HOLD_MILLIS: u64 = 2;
+/// At times.
+const LONG_HOLD_MILLIS: u64 = 60;
+
 /// What a task does wrong, to show that it is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "unstable"), allow(dead_code, reason = "the simulation's"))]
@@ -44,6 +49,7 @@ pub(crate) struct Worker {
     /// A token that was held once, and of which names.
     old: Option<(Vec<String>, Token)>,
     mistake: Option<Mistake>,
+    hold_millis: u64,
     at: At,
 }
 
@@ -64,6 +70,7 @@ impl Worker {
             writes: 0,
             old: None,
             mistake: None,
+            hold_millis: HOLD_MILLIS,
             at: At::default(),
         }
     }
@@ -71,6 +78,12 @@ impl Worker {
     #[cfg(feature = "unstable")]
     pub(crate) fn mistaken(self, mistake: Option<Mistake>) -> Worker {
         Worker { mistake, ..self }
+    }
+
+    /// Holds for up to so long between two looks.
+    #[cfg(feature = "unstable")]
+    pub(crate) fn holding(self, hold_millis: u64) -> Worker {
+        Worker { hold_millis, ..self }
     }
 
     pub(crate) fn at(&self) -> At {
@@ -157,7 +170,10 @@ impl Worker {
                 // Its fate is certain when it returns, or the leadership is over.
                 let _ = leadership.proclaim(format!("task {}", self.number)).await;
             }
-            let longest = if self.dice.u64(..60) == 0 { 60 } else { 2 };
+            let longest = match self.dice.u64(..60) {
+                0 => LONG_HOLD_MILLIS,
+                _ => self.hold_millis,
+            };
             tokio::time::sleep(within(&mut self.dice, 0..longest)).await;
             // What it does now it does in good faith.
             hold.acted = start.map(|start| start..now());

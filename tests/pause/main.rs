@@ -9,4 +9,5 @@ mod crashes;
 mod pauses;
 mod process;
 mod record;
+mod signals;
 mod support;

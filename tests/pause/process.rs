@@ -3,12 +3,11 @@
 
 use std::process::Stdio;
 
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::child::{ENDPOINT, MARK, NAME, ROLE, Role, TEST, THREADS};
+use crate::signals::{self, pid};
 use crate::support::patiently;
 
 /// It is killed when it is dropped.
@@ -75,27 +74,17 @@ impl Process {
         drop(self.child.stdin.take());
     }
 
-    /// Freezes it with SIGSTOP; returns when it stands still.
+    /// Freezes it; returns when it stands still.
     pub(crate) fn stop(&self) {
-        let pid = self.pid();
-        kill_process(pid, Signal::STOP).expect("a signal");
-        // Without taking the status, which is the runtime's to collect.
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let status = retry_on_intr(|| waitid(WaitId::Pid(pid), options)).expect("a status");
-        assert!(status.is_some_and(|status| status.stopped()), "a child has ended");
+        signals::stop(pid(&self.child));
     }
 
     pub(crate) fn go_on(&self) {
-        kill_process(self.pid(), Signal::CONT).expect("a signal");
+        signals::go_on(pid(&self.child));
     }
 
     /// Kills it with SIGKILL; it does nothing more when this returns.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("a signal");
-    }
-
-    fn pid(&self) -> Pid {
-        let id = self.child.id().expect("a child that runs");
-        Pid::from_raw(id.try_into().expect("a process id")).expect("not zero")
     }
 }

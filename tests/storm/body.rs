@@ -321,8 +321,3 @@ impl fmt::Display for Tally {
 pub(crate) fn talks() -> bool {
     std::env::var_os("TENURE_STORM_TALK").is_some()
 }
-
-/// What an environment variable says, where it is set.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    Some(std::env::var(name).ok()?.parse().expect("a number"))
-}

@@ -21,6 +21,7 @@ mod life;
 mod members;
 mod pipe;
 mod reader;
+mod seeds;
 mod sight;
 mod simulation;
 mod weather;

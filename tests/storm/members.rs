@@ -19,8 +19,9 @@ use tenure_proxy::{Direction, Ending, Proxy};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::body::{Clients, Plan, Tally, number, storm, talks};
+use crate::body::{Clients, Plan, Tally, storm, talks};
 use crate::chance::Chance;
+use crate::seeds::number;
 use crate::writer::Pace;
 
 const CUTS: u64 = 60;

@@ -5,14 +5,13 @@
 //! TENURE_STORM_SEEDS=10000 cargo test --release --features unstable --test storm simulat
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::body::{Outcome, Plan, Tally, number, storm, talks};
+use crate::body::{Outcome, Plan, Tally, storm, talks};
 use crate::chance::Chance;
 use crate::embedded::{Embedded, simulate};
 use crate::reader::Mistake;
+use crate::seeds::Seeds;
 use crate::weather::blow;
 use crate::writer::Pace;
 
@@ -50,28 +49,26 @@ pub(crate) fn run(seed: u64, mistake: Option<Mistake>) -> Run {
 
 #[test]
 fn in_a_simulated_storm_every_reader_sees_the_servers_history() {
-    let seeds = match number("TENURE_STORM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TENURE_STORM_SEEDS").unwrap_or(SEEDS),
+    let seeds = Seeds {
+        one: "TENURE_STORM_SEED",
+        many: "TENURE_STORM_SEEDS",
+        count: SEEDS,
+        command: "cargo test --features unstable --test storm simulat",
     };
-    let count = seeds.end - seeds.start;
-    let (next, total) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let tally = check(seed);
-                    total.lock().unwrap_or_else(PoisonError::into_inner).add(&tally);
-                }
-            });
+    let mut total = Tally::default();
+    let tallies = seeds.run(|seed| {
+        let run = run(seed, None);
+        run.outcome.check();
+        if talks() && seeds.is_one() {
+            eprintln!("seed {seed} has the trace {:016x}", run.outcome.trace());
+        }
+        Tally {
+            disconnects: run.disconnects,
+            ..run.outcome.tally()
         }
     });
-    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let count = tallies.len() as u64;
+    tallies.iter().for_each(|tally| total.add(tally));
     if talks() {
         eprintln!("{count} seeds: {total}");
     }
@@ -94,36 +91,10 @@ fn in_a_simulated_storm_every_reader_sees_the_servers_history() {
     }
 }
 
-fn check(seed: u64) -> Tally {
-    let failing = Failing(seed);
-    let run = run(seed, None);
-    run.outcome.check();
-    drop(failing);
-    if talks() && number("TENURE_STORM_SEED").is_some() {
-        eprintln!("seed {seed} has the trace {:016x}", run.outcome.trace());
-    }
-    Tally {
-        disconnects: run.disconnects,
-        ..run.outcome.tally()
-    }
-}
-
 #[test]
 fn a_simulated_storm_is_a_function_of_its_seed() {
     let trace = |seed| run(seed, None).outcome.trace();
     let traces = [1, 2, 3].map(trace);
     assert_eq!(traces, [1, 2, 3].map(trace));
     assert!(traces[0] != traces[1] && traces[1] != traces[2]);
-}
-
-/// Says how to see it again, if it fails.
-struct Failing(u64);
-
-impl Drop for Failing {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let command = "cargo test --features unstable --test storm simulat";
-            eprintln!("again: TENURE_STORM_SEED={} {command}", self.0);
-        }
-    }
 }

@@ -68,7 +68,7 @@ impl Lock {
         };
         assert_eq!(lock.word.take(false, true, false), Taken::Fresh);
         if watched {
-            lock.word.watched(false);
+            assert_eq!(lock.word.watched(false), None);
         }
         lock.word.granted(CREATED, 0);
         lock.facts().key = Some(CREATED);

@@ -321,7 +321,9 @@ impl Run {
         let word = &self.processes[process].word;
         match step {
             0 if watches => word.unwatched(),
-            1 if watches => word.watched(others),
+            1 if watches => {
+                word.watched(others);
+            }
             2 if watches => word.let_go(),
             _ => {}
         }

@@ -1,11 +1,11 @@
-//! As much HTTP/1.1 as it takes to ask an etcd on loopback how it is.
+//! As much HTTP/1.0, whose answers come in one piece, as it takes to ask an etcd on loopback how it is.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The most of a response that is read.
-const RESPONSE_BYTES_MAX: usize = 64 << 10;
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 /// The body of the answer to a GET, or to a POST of `body`, if its status is 200.
 pub(crate) fn request(
@@ -19,7 +19,7 @@ pub(crate) fn request(
     let method = if body.is_some() { "POST" } else { "GET" };
     let body = body.unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.set_write_timeout(Some(until(deadline)?))?;
@@ -45,9 +45,15 @@ pub(crate) fn number(body: &str, field: &str) -> Option<u64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// The value of a gauge in the text of `/metrics`.
+pub(crate) fn gauge(metrics: &str, name: &str) -> Option<usize> {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value)
+}
+
 fn body_of(response: &str) -> Option<&str> {
     let (head, body) = response.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200 ").then_some(body)
+    head.starts_with("HTTP/1.0 200 ").then_some(body)
 }
 
 fn until(deadline: Instant) -> io::Result<Duration> {
@@ -73,9 +79,16 @@ mod tests {
     }
 
     #[test]
+    fn a_gauge_is_read_by_its_whole_name() {
+        let metrics = "# HELP watchers all\nwatchers_slow 3\nwatchers 17\n";
+        assert_eq!(gauge(metrics, "watchers"), Some(17));
+        assert_eq!(gauge(metrics, "watch"), None);
+    }
+
+    #[test]
     fn only_a_200_has_a_body() {
-        assert_eq!(body_of("HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some("{}"));
-        assert_eq!(body_of("HTTP/1.1 503 Service Unavailable\r\n\r\n{}"), None);
-        assert_eq!(body_of("HTTP/1.1 200 OK\r\n"), None);
+        assert_eq!(body_of("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Some("{}"));
+        assert_eq!(body_of("HTTP/1.0 503 Service Unavailable\r\n\r\n{}"), None);
+        assert_eq!(body_of("HTTP/1.0 200 OK\r\n"), None);
     }
 }

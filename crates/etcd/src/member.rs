@@ -27,8 +27,13 @@ use crate::{Error, http};
 pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 /// The pause between two questions to a server that is not ready.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
+/// Longer than a server takes to stop, with calls and streams open.
+const TERMINATED_MAX: Duration = Duration::from_secs(30);
 /// The longest that one question waits for its answer.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// The longest that its metrics, which are many, may take.
+const METRICS_MAX: Duration = Duration::from_secs(10);
 
 /// A member of a [`Cluster`](crate::Cluster).
 ///
@@ -129,6 +134,14 @@ impl Member {
         http::number(&self.status()?, "leader").filter(|leader| *leader > 0)
     }
 
+    /// How many watches it has, if it says so within 10 s. One that was canceled for a
+    /// compaction counts until its stream ends.
+    #[must_use]
+    pub fn watch_count(&self) -> Option<usize> {
+        let metrics = http::request(self.address(), "/metrics", None, METRICS_MAX).ok()?;
+        http::gauge(&metrics, "etcd_debugging_mvcc_watcher_total")
+    }
+
     /// Starts the server, unless it runs, without waiting for it.
     ///
     /// # Errors
@@ -181,6 +194,24 @@ impl Member {
         let mut process = self.lock();
         process.server = None;
         process.paused = false;
+    }
+
+    /// Stops the server as an operator does, with SIGTERM, on which it says goodbye; returns
+    /// when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// The server does not run, or has not ended within 30 s; the text has the tail of its log.
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.signal(&mut self.lock(), Signal::TERM)?;
+        let deadline = Instant::now() + TERMINATED_MAX;
+        while self.is_running() {
+            if Instant::now() >= deadline {
+                return Err(self.with_log("does not stop"));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Freezes the server with SIGSTOP; returns when it stands still.

@@ -81,6 +81,20 @@ fn a_killed_member_comes_back_with_its_data_at_its_address() {
 }
 
 #[test]
+fn a_member_that_is_asked_to_end_does_and_comes_back_with_its_data() {
+    let cluster = cluster(1);
+    let member = cluster.member(0);
+    put(&member.endpoint());
+    assert_eq!(member.watch_count(), Some(0));
+    member.terminate().unwrap();
+    assert!(!member.is_running());
+    assert_eq!(member.watch_count(), None);
+    assert!(member.terminate().is_err(), "it does not run");
+    member.restart().unwrap();
+    assert!(has_key(&member.endpoint()));
+}
+
+#[test]
 fn restart_also_replaces_a_server_that_runs_or_is_paused() {
     let cluster = cluster(1);
     let member = cluster.member(0);

@@ -95,11 +95,12 @@ impl Faults {
         self.plan().answers.entry(path.into()).or_default().push_back(fault);
     }
 
-    /// Takes back all faults of messages that have not happened yet.
+    /// Takes back all faults of messages, and a cut, that have not happened yet.
     pub fn clear(&self) {
         let mut plan = self.plan();
         plan.requests.clear();
         plan.answers.clear();
+        plan.bytes_until_cut = None;
     }
 
     /// Freezes all connections of the member, cuts them, or lets them work again.
@@ -229,8 +230,10 @@ mod tests {
         assert_eq!(faults.take_request("/a"), Some(Fault::Silence));
         assert_eq!(faults.take_request("/a"), None);
         faults.on_answer("/a", Fault::Drop);
+        faults.cut_after(1);
         faults.clear();
         assert_eq!(faults.take_answer("/a"), None);
+        assert!(!faults.is_cut_pending());
     }
 
     #[test]
