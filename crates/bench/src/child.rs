@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Failure;
 use crate::stop::Stop;
@@ -43,12 +43,21 @@ impl Child {
 
     /// Waits until it prints that it is ready.
     pub(crate) fn wait_ready(&mut self, within: Duration) -> Result<(), Failure> {
-        let deadline = Instant::now() + within;
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line == "ready" => Ok(()),
-            Ok(line) => Err(error_in(&line).unwrap_or_else(|| unexpected(&line))),
+        match self.wait_line(within)?.as_str() {
+            "ready" => Ok(()),
+            line => Err(unexpected(line)),
+        }
+    }
+
+    /// Waits for the next line that it prints.
+    pub(crate) fn wait_line(&mut self, within: Duration) -> Result<String, Failure> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => error_in(&line).map_or(Ok(line), Err),
             Err(RecvTimeoutError::Timeout) => Err(format!("not ready within {within:?}").into()),
-            Err(RecvTimeoutError::Disconnected) => self.ended(),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.ended()?;
+                Err("the program ended and had printed nothing".into())
+            }
         }
     }
 
@@ -111,7 +120,8 @@ impl Figures {
             "latency" => self.latencies.push(Duration::from_nanos(number)),
             "operations" => self.operations = number,
             "elapsed" => self.elapsed = Duration::from_nanos(number),
-            "cpu" => self.cost.cpu = Duration::from_nanos(number),
+            "user" => self.cost.user = Duration::from_nanos(number),
+            "system" => self.cost.system = Duration::from_nanos(number),
             "allocations" => self.cost.allocations = number,
             "bytes" => self.cost.allocated_bytes = number,
             _ => return Err(unexpected(line)),
@@ -152,16 +162,14 @@ mod tests {
 
     #[test]
     fn reads_what_the_program_prints() {
-        let lines =
-            "latency 1500\nlatency 2500\noperations 3\nelapsed 4000\ncpu 700\nallocations 80\nbytes 900";
+        let lines = "latency 1500\nlatency 2500\noperations 3\nelapsed 4000\nuser 700\nsystem 200\n\
+                     allocations 80\nbytes 900";
         let round = round(shell(&format!("echo '{lines}'"))).unwrap();
         assert_eq!(round.latencies, [1500, 2500].map(Duration::from_nanos));
         assert_eq!(round.pace, Some((3, Duration::from_nanos(4000))));
         let cost = round.cost.unwrap();
-        assert_eq!(
-            (cost.cpu.as_nanos(), cost.allocations, cost.allocated_bytes),
-            (700, 80, 900)
-        );
+        assert_eq!((cost.user.as_nanos(), cost.system.as_nanos()), (700, 200));
+        assert_eq!((cost.allocations, cost.allocated_bytes), (80, 900));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::Failure;
 use crate::machine;
+use crate::probe::Counts;
 use crate::report::{Row, Table};
 use crate::stop::Stop;
 use crate::tally::{Round, Tally};
@@ -21,6 +22,11 @@ pub(crate) trait Competitor {
 
     /// One turn. It looks at `setting.stop` between operations and returns what there is.
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure>;
+
+    /// What is counted once, after all rounds, and what could not be.
+    fn count(&mut self, _: &Setting) -> (Counts, Vec<String>) {
+        Default::default()
+    }
 }
 
 /// Runs the rounds and returns a row for each competitor, in their order.
@@ -51,14 +57,26 @@ pub(crate) fn run(mut table: Table, mut competitors: Vec<Box<dyn Competitor>>, s
             eprintln!("  round {}/{}  {name}: {told}", round + 1, setting.rounds);
         }
     }
-    let rows = competitors.iter().zip(tallies).zip(failures);
-    table.rows = rows
-        .map(|((competitor, tally), failure)| Row {
+    for ((competitor, tally), failure) in competitors.iter_mut().zip(tallies).zip(failures) {
+        let is_counted = !setting.stop.is_set() && failure.is_none();
+        let (counts, uncounted) = if is_counted {
+            competitor.count(setting)
+        } else {
+            Default::default()
+        };
+        table.rows.push(Row {
             name: competitor.name(),
             tally,
+            counts,
             failure,
-        })
-        .collect();
+        });
+        for note in uncounted {
+            // What is missing is missing for all of them.
+            if !table.notes.contains(&note) {
+                table.notes.push(note);
+            }
+        }
+    }
     if let (Some(before), Some(after)) = (load_before, machine::load_average()) {
         table.notes.push(format!(
             "The machine's load average was {before} before and {after} after."

@@ -2,16 +2,21 @@
 //! mind. One connection, no pool, no retries, no deadline; a URI and a header map
 //! for each call. What a client costs is what it costs beyond this.
 
+mod lock;
+
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{SendRequest, handshake};
 use http::{HeaderMap, Request};
 use prost::Message;
-use tenure_bench_worker::{Key, Outcome, Peer, Unwatched};
+use tenure::pb::etcdserverpb as pb;
+use tenure::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use tenure_bench_worker::{Key, Never, Outcome, Peer};
 use tokio::net::TcpStream;
 
 const PREFIX_BYTES: usize = 5;
+const TXN: &str = "/etcdserverpb.KV/Txn";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Floor {
@@ -64,7 +69,9 @@ struct KeyValue {
 }
 
 impl Peer for Floor {
-    type Events = Unwatched;
+    type Events = Never;
+    type Lock = lock::FloorLock;
+    type Lease = Never;
 
     async fn connect(endpoints: &[String]) -> Result<Floor, String> {
         let endpoint = endpoints.first().ok_or("no endpoint")?;
@@ -91,8 +98,31 @@ impl Peer for Floor {
         outcome(self.call::<RangeResponse>("/etcdserverpb.KV/Range", &request).await)
     }
 
-    async fn watch(&self, _: &str, _: i64) -> Result<Unwatched, String> {
+    async fn txn(&self, key: Key, value: &'static [u8], _: Duration) -> Outcome {
+        let key = Bytes::from(key.into_owned());
+        let request = pb::TxnRequest {
+            compare: vec![lock::revision_of(
+                &key,
+                CompareTarget::Mod,
+                CompareResult::Greater,
+                TargetUnion::ModRevision(0),
+            )],
+            success: vec![lock::put(&key, &Bytes::from(value.to_vec()), 0)],
+            failure: vec![lock::get(&key)],
+        };
+        outcome(self.call::<pb::TxnResponse>(TXN, &request).await)
+    }
+
+    async fn watch(&self, _: &str, _: i64) -> Result<Never, String> {
         Err("it has no watches".to_owned())
+    }
+
+    async fn mutex(&self, name: &str) -> Result<lock::FloorLock, String> {
+        lock::FloorLock::new(self.clone(), name).await
+    }
+
+    async fn lease(&self, _: Duration) -> Result<Never, String> {
+        Err("it keeps no leases alive".to_owned())
     }
 }
 

@@ -4,12 +4,17 @@
 
 #![forbid(unsafe_code)]
 
+mod cargo;
+mod chart;
 mod child;
 mod contest;
 mod floor;
 mod load;
 mod machine;
+mod null;
+mod order;
 mod peer;
+mod probe;
 mod report;
 mod server;
 mod stop;
@@ -26,6 +31,7 @@ use tenure_bench_worker::Order;
 
 use crate::contest::Setting;
 use crate::report::Report;
+use crate::server::Serve;
 use crate::stop::Stop;
 use crate::suite::{Climb, Suite};
 
@@ -46,6 +52,9 @@ struct Arguments {
     /// Write everything that was measured to this file, too.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the curves, a file for each into this directory.
+    #[arg(long, global = true, value_name = "DIR")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +73,9 @@ enum Command {
         #[command(subcommand)]
         order: Order,
     },
+    /// A server in memory.
+    #[command(hide = true)]
+    Serve(Serve),
     /// A process of `ladder`.
     #[command(hide = true)]
     Climb(Climb),
@@ -83,6 +95,7 @@ fn main() -> ExitCode {
             return tenure_bench_worker::run::<worker::Tenure<true>>(order);
         }
         Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor>(order),
+        Command::Serve(serve) => return serve.run(),
         Command::Climb(climb) => return climb.run(),
         Command::Suite(suite) => run(suite, &arguments),
     };
@@ -104,6 +117,9 @@ fn run(suite: &Suite, arguments: &Arguments) -> Result<(), Failure> {
     let outcome = suite.run(&setting, &mut report);
     if let Some(path) = &arguments.json {
         report.write_to(path)?;
+    }
+    if let Some(directory) = &arguments.svg {
+        report.draw_to(directory)?;
     }
     outcome?;
     match report.failures() {

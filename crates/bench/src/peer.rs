@@ -1,13 +1,14 @@
 //! The programs under measurement that take the orders of `worker`: one process for
 //! each client, all with the same command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use tenure_etcd::GoProgram;
 
 use crate::Failure;
+use crate::cargo::Workspace;
 
 const CLIENT_OF_GO: &str = "go.etcd.io/etcd/client/v3";
 const GO: GoProgram = GoProgram {
@@ -17,11 +18,7 @@ const GO: GoProgram = GoProgram {
     main_go: include_str!("../go/worker/main.go"),
 };
 
-/// Where the Rust peers are, a workspace of their own.
-const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 const PEERS_LOCK: &str = include_str!("../peers/Cargo.lock");
-/// Of what a failed build printed, the end is quoted.
-const QUOTED_LINES: usize = 12;
 
 /// Whose client is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,40 +74,8 @@ fn this(subcommand: &str) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Beside what this program was built into. The peer's own build asks for a protoc,
-/// which is built first.
 fn build_etcd_client() -> Result<PathBuf, Failure> {
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2).ok_or("this program is nowhere")?.join("peers");
-    let protoc = build("protoc", &target, None)?;
-    build("tenure-bench-etcd-client", &target, Some(&protoc))
-}
-
-fn build(package: &str, target: &Path, protoc: Option<&Path>) -> Result<PathBuf, Failure> {
-    let built = target.join("release").join(package);
-    if !built.exists() {
-        eprintln!("tenure-bench: building {package}, once; this can take minutes");
-    }
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked", "--package", package]);
-    cargo.arg("--manifest-path").arg(Path::new(PEERS).join("Cargo.toml"));
-    cargo.arg("--target-dir").arg(target);
-    // What the cargo that runs this one has set is about another workspace.
-    cargo.env_remove("PROTOC").env_remove("RUSTFLAGS");
-    if let Some(protoc) = protoc {
-        cargo.env("PROTOC", protoc);
-    }
-    let output = cargo.output().map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::NotFound => format!("building {package}: no `cargo` on PATH"),
-        _ => format!("building {package}: {cause}"),
-    })?;
-    if !output.status.success() {
-        let printed = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = printed.lines().collect();
-        let end = lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n");
-        return Err(format!("building {package}: {}\n{end}", output.status).into());
-    }
-    Ok(built)
+    Workspace::peers()?.build("tenure-bench-etcd-client", "release", None)
 }
 
 /// The version of a package in the peers' lock file.

@@ -11,7 +11,9 @@ use comfy_table::{CellAlignment, ColumnConstraint, Table as Drawing};
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::chart::{self, Axis, Chart, Curve};
 use crate::machine::Machine;
+use crate::probe::Counts;
 use crate::tally::{Round, Spread, Tally};
 
 /// All tables of a run. Each is printed when it is added.
@@ -20,6 +22,7 @@ pub(crate) struct Report {
     suite: &'static str,
     machine: Machine,
     tables: Vec<Value>,
+    charts: Vec<Chart>,
     failures: usize,
 }
 
@@ -33,6 +36,11 @@ pub(crate) trait Finding {
 
     /// How many competitors did not run to the end.
     fn failures(&self) -> usize;
+
+    /// Its curves, where it has any.
+    fn chart(&self) -> Option<Chart> {
+        None
+    }
 }
 
 /// The outcome of one contest.
@@ -51,6 +59,7 @@ pub(crate) struct Table {
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) tally: Tally,
+    pub(crate) counts: Counts,
     /// Why it did not run to the end.
     pub(crate) failure: Option<String>,
 }
@@ -63,6 +72,7 @@ impl Report {
             suite,
             machine,
             tables: Vec::new(),
+            charts: Vec::new(),
             failures: 0,
         }
     }
@@ -70,6 +80,7 @@ impl Report {
     pub(crate) fn add(&mut self, finding: &impl Finding) {
         say(&format!("\n{}", finding.draw()));
         self.tables.push(finding.to_json());
+        self.charts.extend(finding.chart());
         self.failures += finding.failures();
     }
 
@@ -87,6 +98,16 @@ impl Report {
         });
         let text = serde_json::to_string_pretty(&report)?;
         fs::write(path, text + "\n").map_err(|cause| format!("{}: {cause}", path.display()))?;
+        Ok(())
+    }
+
+    /// A file for each chart, in a directory that is made if need be.
+    pub(crate) fn draw_to(&self, directory: &Path) -> Result<(), Failure> {
+        let failed = |cause| format!("{}: {cause}", directory.display());
+        fs::create_dir_all(directory).map_err(failed)?;
+        for chart in &self.charts {
+            fs::write(directory.join(chart::file_name(&chart.title)), chart.draw()).map_err(failed)?;
+        }
         Ok(())
     }
 }
@@ -134,8 +155,12 @@ impl Table {
         }
         if has(|tally| tally.cost_each().is_some()) {
             columns.push((
-                "CPU each".to_owned(),
-                Box::new(|row| duration(row.tally.cost_each().map(|each| each.cpu))),
+                "user each".to_owned(),
+                Box::new(|row| duration(row.tally.cost_each().map(|each| each.user))),
+            ));
+            columns.push((
+                "system each".to_owned(),
+                Box::new(|row| duration(row.tally.cost_each().map(|each| each.system))),
             ));
             columns.push((
                 "allocations each".to_owned(),
@@ -147,6 +172,16 @@ impl Table {
                     row.tally.cost_each().map_or_else(nothing, |each| digits(each.allocated_bytes / 1000.0))
                 }),
             ));
+        }
+        let counted: [(&str, Count); 2] = [
+            ("system calls each", |counts| counts.system_calls),
+            ("instructions each", |counts| counts.instructions),
+        ];
+        for (head, count) in counted {
+            if self.rows.iter().any(|row| count(&row.counts).is_some()) {
+                let cell = move |row: &Row| count(&row.counts).map_or_else(nothing, digits);
+                columns.push((head.to_owned(), Box::new(cell)));
+            }
         }
         columns
     }
@@ -178,8 +213,32 @@ impl Finding for Table {
     fn failures(&self) -> usize {
         self.rows.iter().filter(|row| row.failure.is_some()).count()
     }
+
+    /// The latencies of all rounds, by percentile.
+    fn chart(&self) -> Option<Chart> {
+        let measured = || self.rows.iter().filter(|row| row.tally.count() > 0);
+        let x = Axis::percentiles(
+            &format!("of all {}, this many take no longer", self.unit),
+            measured().map(|row| row.tally.count()).max()?,
+        );
+        let curves: Vec<Curve> = measured()
+            .map(|row| Curve {
+                name: row.name.clone(),
+                points: curve_of(&row.tally),
+            })
+            .collect();
+        let seconds = curves.iter().flat_map(|curve| &curve.points).map(|(_, log)| 10f64.powf(*log));
+        let show = |seconds| self::show(Duration::from_secs_f64(seconds));
+        Some(Chart {
+            title: self.title.clone(),
+            x,
+            y: Axis::logarithmic("latency, logarithmic", seconds, show)?,
+            curves,
+        })
+    }
 }
 
+type Count = fn(&Counts) -> Option<f64>;
 type Column<'a> = (String, Box<dyn Fn(&Row) -> String + 'a>);
 
 impl Row {
@@ -204,12 +263,30 @@ impl Row {
                 "median": rates.median, "min": rates.min, "max": rates.max,
             })),
             "each": tally.cost_each().map(|each| json!({
-                "cpu_ns": ns(Some(each.cpu)),
+                "user_ns": ns(Some(each.user)),
+                "system_ns": ns(Some(each.system)),
                 "allocations": each.allocations,
                 "allocated_bytes": each.allocated_bytes,
             })),
+            "system_calls_each": self.counts.system_calls,
+            "instructions_each": self.counts.instructions,
         })
     }
+}
+
+/// How much of a nine there is from one point of a curve to the next.
+const CURVE_STEP: f64 = 0.02;
+
+/// From the fastest to the slowest: where the percentile lies, and the logarithm of the seconds.
+fn curve_of(tally: &Tally) -> Vec<(f64, f64)> {
+    let nines = (tally.count() as f64).log10();
+    let steps = (nines / CURVE_STEP).ceil() as u32;
+    let point = |step| {
+        let at = (f64::from(step) * CURVE_STEP).min(nines);
+        let latency = tally.percentile(100.0 * (1.0 - 10f64.powf(-at)))?;
+        Some((at, latency.as_secs_f64().max(1e-9).log10()))
+    };
+    (0..=steps).filter_map(point).collect()
 }
 
 /// A table under its title, and what there is to say below.
@@ -300,6 +377,7 @@ mod tests {
         Row {
             name: name.to_owned(),
             tally,
+            counts: Counts::default(),
             failure: failure.map(str::to_owned),
         }
     }

@@ -1,28 +1,41 @@
-//! The server that a suite runs on: a real etcd in a process of its own, or the
-//! one in memory on a thread of its own.
+//! The server that a suite runs on, in processes of its own: a real etcd of one member or
+//! of three, or this program once more, which serves from memory.
 
-use std::sync::mpsc;
-use std::thread;
+use std::io::Read;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use tenure_etcd::{Binary, Cluster, Options};
-use tokio::sync::oneshot;
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
 
 use crate::Failure;
+use crate::child::Child;
+use crate::null;
+
+/// How long the server in memory may take to start.
+const START_MAX: Duration = Duration::from_secs(20);
+/// More than any suite writes: etcd's usual 2 GiB are not.
+const QUOTA: &str = "--quota-backend-bytes=8589934592";
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerKind {
     /// A real etcd: one member, without fsync.
     Etcd,
+    /// A real etcd: three members, without fsync.
+    Etcd3,
     /// The etcd in memory of this repository's tests.
     Embedded,
+    /// No etcd: the same answer to every put, get and transaction, at once.
+    Null,
 }
 
 /// A server that runs as long as its value lives.
 #[derive(Debug)]
 pub(crate) struct Server {
-    endpoint: String,
+    endpoints: Vec<String>,
     story: String,
     _running: Running,
 }
@@ -31,19 +44,27 @@ pub(crate) struct Server {
 #[expect(dead_code, reason = "held for what dropping it ends")]
 enum Running {
     Etcd(Box<Cluster>),
-    Embedded(oneshot::Sender<()>),
+    InMemory(Child),
 }
 
 impl Server {
     pub(crate) fn start(kind: ServerKind) -> Result<Server, Failure> {
         match kind {
-            ServerKind::Etcd => Server::start_etcd(),
-            ServerKind::Embedded => Server::start_embedded(),
+            ServerKind::Etcd => Server::start_etcd(1),
+            ServerKind::Etcd3 => Server::start_etcd(3),
+            ServerKind::Embedded => Server::start_in_memory(kind, "the etcd in memory"),
+            ServerKind::Null => Server::start_in_memory(kind, "the null server"),
         }
     }
 
+    /// The leader's.
     pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.endpoints[0]
+    }
+
+    /// The leader's first.
+    pub(crate) fn endpoints(&self) -> &[String] {
+        &self.endpoints
     }
 
     /// What it is, for a title.
@@ -51,33 +72,78 @@ impl Server {
         &self.story
     }
 
-    fn start_etcd() -> Result<Server, Failure> {
+    fn start_etcd(members: usize) -> Result<Server, Failure> {
         let binary = Binary::find()?;
-        let cluster = Cluster::start(&binary, 1, Options::default())?;
+        let options = Options {
+            arguments: vec![QUOTA.to_owned()],
+            ..Options::default()
+        };
+        let cluster = Cluster::start(&binary, members, options)?;
+        let mut endpoints = cluster.endpoints();
+        endpoints.swap(0, cluster.leader_index()?);
+        let counted = if members == 1 { "member" } else { "members" };
         Ok(Server {
-            endpoint: cluster.member(0).endpoint(),
-            story: format!("etcd {}, 1 member, no fsync", binary.version()),
+            endpoints,
+            story: format!("etcd {}, {members} {counted}, no fsync", binary.version()),
             _running: Running::Etcd(Box::new(cluster)),
         })
     }
 
-    fn start_embedded() -> Result<Server, Failure> {
-        let (started, endpoint) = mpsc::channel();
-        let (running, dropped) = oneshot::channel::<()>();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::spawn(move || {
-            runtime.block_on(async {
-                let server = tenure_testserver::Server::start().await;
-                let told = server.as_ref().map(|server| server.endpoint().to_owned());
-                let _ = started.send(told.map_err(ToString::to_string));
-                let _ = dropped.await;
-                drop(server);
-            });
-        });
+    fn start_in_memory(kind: ServerKind, story: &str) -> Result<Server, Failure> {
+        let name = kind.to_possible_value().ok_or("no such server")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = Child::start(command.args(["serve", name.get_name()]))?;
         Ok(Server {
-            endpoint: endpoint.recv()??,
-            story: "the etcd in memory".to_owned(),
-            _running: Running::Embedded(running),
+            endpoints: vec![child.wait_line(START_MAX)?],
+            story: story.to_owned(),
+            _running: Running::InMemory(child),
+        })
+    }
+}
+
+/// What the process of a server in memory is told. It says where it listens, and serves
+/// until its input ends.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    kind: ServerKind,
+}
+
+impl Serve {
+    pub(crate) fn run(&self) -> ExitCode {
+        match self.serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(cause) => {
+                println!("error {cause}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn serve(&self) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (ended, input_ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            drop(ended);
+        });
+        runtime.block_on(async {
+            match self.kind {
+                ServerKind::Embedded => {
+                    let server = tenure_testserver::Server::start().await?;
+                    println!("{}", server.endpoint());
+                    let _ = input_ended.await;
+                    Ok(())
+                }
+                ServerKind::Null => {
+                    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+                    println!("http://{}", listener.local_addr()?);
+                    let serving = LocalSet::new();
+                    serving.spawn_local(null::serve(listener));
+                    let _ = serving.run_until(input_ended).await;
+                    Ok(())
+                }
+                ServerKind::Etcd | ServerKind::Etcd3 => Err("etcd is a program of its own".into()),
+            }
         })
     }
 }

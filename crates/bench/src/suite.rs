@@ -1,10 +1,12 @@
 //! The suites: what there is to measure, each a module with its arguments.
 
 mod failover;
+mod footprint;
 mod handoff;
 mod keepalive;
 mod ladder;
 mod local;
+mod lock;
 mod unary;
 mod watch_start;
 mod watch_throughput;
@@ -30,12 +32,16 @@ pub(crate) enum Suite {
     WatchThroughput(watch_throughput::Arguments),
     /// What a small call costs, beside the h2 crate alone, Go and etcd-client.
     Unary(unary::Arguments),
+    /// What a lock costs that is free, beside the same transactions on h2 alone, Go and etcd-client.
+    Lock(lock::Arguments),
     /// Many leases on one client, kept alive: how many are lost, and at what cost.
     Keepalive(keepalive::Arguments),
     /// Locks that need no request: passed on within a session, and locked again while they linger.
     Local(local::Arguments),
     /// More and more tasks that want one lock, in one process and spread over several.
     Ladder(ladder::Arguments),
+    /// Crates, sizes, build times, and what idle things take of memory, beside etcd-client.
+    Footprint(footprint::Arguments),
 }
 
 impl Suite {
@@ -46,9 +52,11 @@ impl Suite {
             Suite::Unary(_) => "unary",
             Suite::WatchThroughput(_) => "watch-throughput",
             Suite::Failover(_) => "failover",
+            Suite::Lock(_) => "lock",
             Suite::Keepalive(_) => "keepalive",
             Suite::Local(_) => "local",
             Suite::Ladder(_) => "ladder",
+            Suite::Footprint(_) => "footprint",
         }
     }
 
@@ -60,9 +68,11 @@ impl Suite {
             Suite::Unary(arguments) => unary::run(arguments, setting, report),
             Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
+            Suite::Lock(arguments) => lock::run(arguments, setting, report),
             Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
             Suite::Local(arguments) => local::run(arguments, setting, report),
             Suite::Ladder(arguments) => ladder::run(arguments, setting, report),
+            Suite::Footprint(arguments) => footprint::run(arguments, setting, report),
         }
     }
 }

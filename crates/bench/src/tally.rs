@@ -42,7 +42,8 @@ pub(crate) struct Spread<T> {
 /// A cost, divided by the operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CostEach {
-    pub(crate) cpu: Duration,
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
     pub(crate) allocations: f64,
     pub(crate) allocated_bytes: f64,
 }
@@ -99,6 +100,11 @@ impl Tally {
         Spread::of(&self.medians)
     }
 
+    /// The same as they came: a round in which two took part is at the same place for both.
+    pub(crate) fn medians_in_order(&self) -> &[Duration] {
+        &self.medians
+    }
+
     /// The operations per second of each round.
     pub(crate) fn rates(&self) -> Option<Spread<f64>> {
         Spread::of(&self.rates)
@@ -108,7 +114,8 @@ impl Tally {
         let cost = self.cost?;
         let count = self.operations as f64;
         Some(CostEach {
-            cpu: cost.cpu.div_f64(count),
+            user: cost.user.div_f64(count),
+            system: cost.system.div_f64(count),
             allocations: cost.allocations as f64 / count,
             allocated_bytes: cost.allocated_bytes as f64 / count,
         })
@@ -187,7 +194,8 @@ mod tests {
             tally.add(&Round {
                 pace: Some((operations, Duration::from_secs(2))),
                 cost: Some(Cost {
-                    cpu: Duration::from_micros(400),
+                    user: Duration::from_micros(300),
+                    system: Duration::from_micros(100),
                     allocations,
                     allocated_bytes: 4000,
                 }),
@@ -195,7 +203,11 @@ mod tests {
             });
         }
         let each = tally.cost_each().unwrap();
-        assert_eq!((each.cpu, each.allocations), (Duration::from_micros(20), 10.0));
+        assert_eq!(
+            (each.user, each.system),
+            (Duration::from_micros(15), Duration::from_micros(5))
+        );
+        assert_eq!(each.allocations, 10.0);
         assert_eq!(tally.rates().unwrap().max, 15.0);
     }
 

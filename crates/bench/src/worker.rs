@@ -1,38 +1,75 @@
 //! tenure under measurement, with its defaults, or with a thread of its own.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure::{Client, Config, Error, KeyRange, Revision, Watch};
-use tenure_bench_worker::{Events, Key, Outcome, Peer};
+use tenure::{Client, Compare, Config, Error, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch};
+use tenure_bench_worker::{Events, Key, Lock, Outcome, Peer};
+use tokio::sync::OnceCell;
+
+/// What the key of a lock has for a value: the floor's too, so that both send the same.
+pub(crate) const LOCK_VALUE: &[u8] = b"bench";
 
 #[derive(Clone, Debug)]
-pub(crate) struct Tenure<const OWN_THREAD: bool>(Client);
+pub(crate) struct Tenure<const OWN_THREAD: bool> {
+    client: Client,
+    /// Of all its locks; there once the first is wanted.
+    session: Rc<OnceCell<Session>>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Stream(Watch);
 
+#[derive(Debug)]
+pub(crate) struct TenureLock {
+    mutex: Mutex,
+    guard: Option<Guard>,
+}
+
 impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
     type Events = Stream;
+    type Lock = TenureLock;
+    type Lease = Lease;
 
     async fn connect(endpoints: &[String]) -> Result<Tenure<OWN_THREAD>, String> {
         let client = Client::connect_with(endpoints, Config::new().own_thread(OWN_THREAD)).await;
-        client.map(Tenure).map_err(|error| error.to_string())
+        Ok(Tenure {
+            client: client.map_err(text)?,
+            session: Rc::default(),
+        })
     }
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
         let value = Bytes::from_static(value);
-        outcome(self.0.put(shared(key), value).timeout(deadline).await)
+        outcome(self.client.put(shared(key), value).timeout(deadline).await)
     }
 
     async fn get(&self, key: Key, deadline: Duration) -> Outcome {
-        outcome(self.0.get(shared(key)).timeout(deadline).await)
+        outcome(self.client.get(shared(key)).timeout(deadline).await)
+    }
+
+    async fn txn(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
+        let (key, value) = (shared(key), Bytes::from_static(value));
+        let is_there = Compare::mod_revision(key.clone()).greater(Revision::ZERO);
+        let txn = self.client.txn().when(is_there).then(Op::put(key.clone(), value)).or_else(Op::get(key));
+        outcome(txn.timeout(deadline).await)
     }
 
     async fn watch(&self, prefix: &str, from: i64) -> Result<Stream, String> {
         let keys = KeyRange::prefix(prefix.to_owned());
-        let watch = self.0.watch(keys).start_revision(Revision(from)).await;
-        watch.map(Stream).map_err(|error| error.to_string())
+        let watch = self.client.watch(keys).start_revision(Revision(from)).await;
+        watch.map(Stream).map_err(text)
+    }
+
+    async fn mutex(&self, name: &str) -> Result<TenureLock, String> {
+        let session = self.session.get_or_try_init(async || self.client.session().await);
+        let mutex = session.await.map_err(text)?.mutex(name).value(LOCK_VALUE);
+        Ok(TenureLock { mutex, guard: None })
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, String> {
+        self.client.lease(ttl).await.map_err(text)
     }
 }
 
@@ -41,6 +78,22 @@ impl Events for Stream {
         let batch = self.0.next().await.map_err(|end| end.to_string())?;
         Ok(batch.events.len() as u64)
     }
+}
+
+impl Lock for TenureLock {
+    async fn lock(&mut self) -> Result<(), String> {
+        self.guard = Some(self.mutex.lock().await.map_err(text)?);
+        Ok(())
+    }
+
+    async fn unlock(&mut self) -> Result<(), String> {
+        let guard = self.guard.take().ok_or("it is not locked")?;
+        guard.release().await.map(drop).map_err(text)
+    }
+}
+
+fn text(cause: impl ToString) -> String {
+    cause.to_string()
 }
 
 fn shared(key: Key) -> Bytes {

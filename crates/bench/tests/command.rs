@@ -97,7 +97,8 @@ fn a_floor_is_under_the_calls() {
     let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
     let (drawn, told) = printed(&output);
     let own_thread = concat!("tenure ", env!("CARGO_PKG_VERSION"), ", own thread");
-    for (name, count) in [("tenure", 8), (own_thread, 4), ("h2 by hand", 4)] {
+    // Put, get and txn, with 1 and 3 in flight.
+    for (name, count) in [("tenure", 12), (own_thread, 6), ("h2 by hand", 6)] {
         let rows = drawn.lines().filter(|line| line.starts_with(&format!("| {name} ")));
         assert_eq!(
             rows.filter(|line| count_in(line) == Some("100")).count(),
@@ -105,6 +106,51 @@ fn a_floor_is_under_the_calls() {
             "{drawn}{told}"
         );
     }
+}
+
+#[test]
+fn a_free_lock_is_measured_against_its_own_two_transactions() {
+    let mut command = bench("lock");
+    let charts = scratch("free-lock");
+    command
+        .args(["--calls", "20", "--strace", "--svg"])
+        .arg(&charts)
+        .env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    for name in ["tenure", "h2 by hand"] {
+        let row = drawn.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_default();
+        assert_eq!(count_in(row), Some("40"), "{drawn}{told}");
+    }
+    assert!(drawn.contains(" x that of h2 by hand"), "{drawn}{told}");
+    let missing = "System calls were not counted: there is no `strace`.";
+    assert_eq!(drawn.matches(missing).count(), 1, "{drawn}{told}");
+    let chart = charts.join("free-lock-locked-and-unlocked-on-the-etcd-in-memory.svg");
+    let chart = fs::read_to_string(chart).unwrap();
+    assert_eq!(chart.matches("<polyline").count(), 2, "{chart}");
+}
+
+#[test]
+fn what_is_idle_is_weighed_where_nothing_can_be_built() {
+    let mut command = bench("footprint");
+    command.args(["--count", "5", "--without-builds"]).env("PATH", "/nonexistent");
+    let (drawn, told) = printed(&command.output().unwrap());
+    for thing in [
+        "a client, connected",
+        "a watch",
+        "one who waits for a lock",
+        "a lease, kept alive",
+    ] {
+        let row = drawn
+            .lines()
+            .find(|line| line.starts_with(&format!("| {thing} ")) && line.contains("tenure"));
+        let heap = row.and_then(|row| row.split('|').nth(3)).unwrap_or_default().trim();
+        assert!(
+            heap.ends_with("KB") && !heap.starts_with("0.00"),
+            "{thing}: {drawn}{told}"
+        );
+    }
+    assert!(drawn.contains("no `cargo` on PATH"), "{drawn}{told}");
 }
 
 #[test]

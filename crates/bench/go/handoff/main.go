@@ -92,10 +92,10 @@ func run() error {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	cpu := cpuTime()
+	cpu := used()
 	b.begun = time.Now()
 	err := contend(ctx, sessions, b)
-	cpu = cpuTime() - cpu
+	cpu = used().since(cpu)
 	runtime.ReadMemStats(&after)
 	if stalled.Load() {
 		return fmt.Errorf("nobody got the lock for %v", *patience)
@@ -110,7 +110,8 @@ func run() error {
 	}
 	fmt.Fprintln(out, "operations", b.grants)
 	fmt.Fprintln(out, "elapsed", b.elapsed.Nanoseconds())
-	fmt.Fprintln(out, "cpu", cpu.Nanoseconds())
+	fmt.Fprintln(out, "user", cpu.user.Nanoseconds())
+	fmt.Fprintln(out, "system", cpu.system.Nanoseconds())
 	fmt.Fprintln(out, "allocations", after.Mallocs-before.Mallocs)
 	fmt.Fprintln(out, "bytes", after.TotalAlloc-before.TotalAlloc)
 	return out.Flush()
@@ -181,11 +182,17 @@ func (b *baton) release(worker int) {
 	b.held, b.holder, b.released = false, worker, time.Now()
 }
 
-// What this process has used of the processors, user and system.
-func cpuTime() time.Duration {
+// What this process has used of the processors.
+type processor struct{ user, system time.Duration }
+
+func used() processor {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0
+		return processor{}
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return processor{time.Duration(usage.Utime.Nano()), time.Duration(usage.Stime.Nano())}
+}
+
+func (p processor) since(before processor) processor {
+	return processor{p.user - before.user, p.system - before.system}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -31,10 +32,11 @@ const (
 	pingTimeout  = 3 * time.Second
 	startMax     = 20 * time.Second
 	overrunMax   = 10 * time.Second
+	grantsAtOnce = 64
 	readKeys     = 100
 	warmUpCalls  = 1000
+	warmUpLocks  = 200
 	unaryKey     = "bench/unary/key-of-24-by"
-	unaryValue   = "sixteen bytes of"
 )
 
 var (
@@ -45,9 +47,14 @@ var (
 	every     = flags.Int("every", 20, "steady: between the beginnings of two calls of a kind, in milliseconds")
 	from      = flags.Int64("from", 0, "watch: the revision to begin with")
 	events    = flags.Int("events", 0, "watch: how many there will be")
-	method    = flags.String("method", "put", "unary: put or get")
-	calls     = flags.Int64("calls", 0, "unary: how many in all")
+	method    = flags.String("method", "put", "unary: put, get or txn")
+	calls     = flags.Int64("calls", 0, "unary, lock: how many in all")
 	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
+	valueSize = flags.Int("value-bytes", 16, "unary: the size of the value")
+	name      = flags.String("name", "", "lock: what it is called")
+	leases    = flags.Int("leases", 1000, "keepalive: how many leases")
+	ttl       = flags.Duration("ttl", 30*time.Second, "keepalive: their time to live, in whole seconds")
+	keep      = flags.Duration("keep", time.Minute, "keepalive: how long they are measured, a TTL after the last was granted")
 	value     = strings.Repeat("x", 40)
 )
 
@@ -83,6 +90,10 @@ func run() error {
 		return watch(client)
 	case "unary":
 		return unary(client)
+	case "lock":
+		return lock(client)
+	case "keepalive":
+		return keepalive(client)
 	}
 	return fmt.Errorf("no such order: %s", os.Args[1])
 }
@@ -262,49 +273,170 @@ func watch(client *clientv3.Client) error {
 }
 
 func unary(client *clientv3.Client) error {
-	if err := callMany(client, warmUpCalls); err != nil {
+	payload := strings.Repeat("x", *valueSize)
+	// What is read and compared is there.
+	if err := ask(client, "put", payload); err != nil {
+		return err
+	}
+	call := func() error { return ask(client, *method, payload) }
+	return sampled(warmUpCalls, *inFlight, call)
+}
+
+func ask(client *clientv3.Client, method, payload string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var err error
+	switch method {
+	case "put":
+		_, err = client.Put(ctx, unaryKey, payload)
+	case "get":
+		_, err = client.Get(ctx, unaryKey)
+	default:
+		isThere := clientv3.Compare(clientv3.ModRevision(unaryKey), ">", 0)
+		put, get := clientv3.OpPut(unaryKey, payload), clientv3.OpGet(unaryKey)
+		_, err = client.Txn(ctx).If(isThere).Then(put).Else(get).Commit()
+	}
+	return err
+}
+
+// A lock that nobody else wants: locked and unlocked, one after the other.
+func lock(client *clientv3.Client) error {
+	session, err := concurrency.NewSession(client)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	mutex := concurrency.NewMutex(session, *name)
+	return sampled(warmUpLocks, 1, func() error {
+		if err := mutex.Lock(context.Background()); err != nil {
+			return err
+		}
+		return mutex.Unlock(context.Background())
+	})
+}
+
+// Warms up, and measures what all operations cost and each took.
+func sampled(warmUp int64, callers int, operation func() error) error {
+	var enough atomic.Bool
+	ended := inputEnded()
+	go func() { <-ended; enough.Store(true) }()
+	if _, err := many(min(warmUp, *calls), callers, &enough, operation); err != nil {
 		return err
 	}
 	measure := begin()
-	if err := callMany(client, *calls); err != nil {
+	latencies, err := many(*calls, callers, &enough, operation)
+	if err != nil {
 		return err
 	}
-	measure.end(*calls)
-	return nil
+	measure.end(int64(len(latencies)))
+	out := bufio.NewWriter(os.Stdout)
+	for _, latency := range latencies {
+		fmt.Fprintln(out, "latency", latency.Nanoseconds())
+	}
+	return out.Flush()
 }
 
-func callMany(client *clientv3.Client, count int64) error {
-	var left atomic.Int64
-	left.Store(count)
-	failures := make(chan error, *inFlight)
-	for range *inFlight {
+// So many operations, some at a time, each next one as soon as one has ended.
+func many(count int64, callers int, enough *atomic.Bool, operation func() error) ([]time.Duration, error) {
+	var taken, done atomic.Int64
+	latencies := make([]time.Duration, count)
+	failures := make(chan error, callers)
+	for range callers {
 		go func() {
 			var err error
-			for err == nil && left.Add(-1) >= 0 {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-				if *method == "put" {
-					_, err = client.Put(ctx, unaryKey, unaryValue)
-				} else {
-					_, err = client.Get(ctx, unaryKey)
+			for err == nil && !enough.Load() && taken.Add(1) <= count {
+				begun := time.Now()
+				if err = operation(); err == nil {
+					latencies[done.Add(1)-1] = time.Since(begun)
 				}
-				cancel()
 			}
 			failures <- err
 		}()
 	}
 	var first error
-	for range *inFlight {
+	for range callers {
 		if err := <-failures; first == nil {
 			first = err
 		}
 	}
-	return first
+	return latencies[:done.Load()], first
+}
+
+// Keeps many leases alive for a while, and prints how many were lost and what that
+// took of the processors.
+func keepalive(client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := inputEnded()
+	go func() { <-ended; cancel() }()
+	begun := time.Now()
+	var lost atomic.Int64
+	if err := grant(ctx, client, &lost); err != nil {
+		return err
+	}
+	granted := time.Since(begun)
+	rest(ctx, *ttl)
+	begun, cpu := time.Now(), used()
+	rest(ctx, *keep)
+	elapsed, cpu := time.Since(begun), used().since(cpu)
+	fmt.Println("lost", lost.Load())
+	fmt.Println("granted", granted.Nanoseconds())
+	fmt.Println("elapsed", elapsed.Nanoseconds())
+	fmt.Println("cpu", (cpu.user + cpu.system).Nanoseconds())
+	return nil
+}
+
+// Each lease is renewed from its grant on. One whose channel closes before the end
+// of the measurement is lost.
+func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) error {
+	var (
+		granting sync.WaitGroup
+		places   = make(chan struct{}, grantsAtOnce)
+		failures = make(chan error, *leases)
+	)
+	for range *leases {
+		places <- struct{}{}
+		granting.Go(func() {
+			defer func() { <-places }()
+			lease, err := client.Grant(ctx, int64(*ttl/time.Second))
+			if err != nil {
+				failures <- err
+				return
+			}
+			renewals, err := client.KeepAlive(ctx, lease.ID)
+			if err != nil {
+				failures <- err
+				return
+			}
+			go func() {
+				for range renewals {
+				}
+				if ctx.Err() == nil {
+					lost.Add(1)
+				}
+			}()
+		})
+	}
+	granting.Wait()
+	select {
+	case err := <-failures:
+		return err
+	default:
+		return nil
+	}
+}
+
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }
 
 // What is measured from a moment on.
 type measure struct {
 	begun  time.Time
-	cpu    time.Duration
+	cpu    processor
 	before runtime.MemStats
 }
 
@@ -312,27 +444,34 @@ func begin() *measure {
 	m := &measure{}
 	runtime.GC()
 	runtime.ReadMemStats(&m.before)
-	m.cpu = cpuTime()
+	m.cpu = used()
 	m.begun = time.Now()
 	return m
 }
 
 func (m *measure) end(operations int64) {
-	elapsed, cpu := time.Since(m.begun), cpuTime()-m.cpu
+	elapsed, cpu := time.Since(m.begun), used().since(m.cpu)
 	var after runtime.MemStats
 	runtime.ReadMemStats(&after)
 	fmt.Println("operations", operations)
 	fmt.Println("elapsed", elapsed.Nanoseconds())
-	fmt.Println("cpu", cpu.Nanoseconds())
+	fmt.Println("user", cpu.user.Nanoseconds())
+	fmt.Println("system", cpu.system.Nanoseconds())
 	fmt.Println("allocations", after.Mallocs-m.before.Mallocs)
 	fmt.Println("bytes", after.TotalAlloc-m.before.TotalAlloc)
 }
 
-// What this process has used of the processors, user and system.
-func cpuTime() time.Duration {
+// What this process has used of the processors.
+type processor struct{ user, system time.Duration }
+
+func used() processor {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0
+		return processor{}
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return processor{time.Duration(usage.Utime.Nano()), time.Duration(usage.Stime.Nano())}
+}
+
+func (p processor) since(before processor) processor {
+	return processor{p.user - before.user, p.system - before.system}
 }

@@ -1,19 +1,16 @@
 //! Many leases on one client, kept alive for a while: how many are lost, and what
 //! that takes of a processor.
 //!
-//! The client has this process for itself. The server is in another one: etcd, or
-//! this program again with `--serve`, which runs the etcd in memory. Go's client is
-//! another process again, after this one's leases.
+//! The client has this process for itself. The server is in another one, and Go's client
+//! in another one again, after this one's leases.
 
 mod go;
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::time::{ClockId, clock_gettime};
 use tenure::{Client, Config, Lease};
+use tenure_bench_worker::Cost;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Failure;
@@ -50,21 +47,15 @@ pub(crate) struct Arguments {
     /// Without the Go client.
     #[arg(long)]
     alone: bool,
-    /// Be the server in memory until the input ends.
-    #[arg(long, hide = true)]
-    serve: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, _: &mut Report) -> Result<(), Failure> {
-    if arguments.serve {
-        return serve();
-    }
     for kind in &arguments.server {
         for &leases in &arguments.leases {
             if setting.stop.is_set() {
                 return Ok(());
             }
-            let server = Away::start(*kind)?;
+            let server = Server::start(*kind)?;
             let task = Task {
                 endpoint: server.endpoint(),
                 leases,
@@ -83,13 +74,13 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, _: &mut Report) -> R
             }
             if !arguments.alone && !setting.stop.is_set() {
                 // Without what is left of the first one's leases.
-                let server = Away::start(*kind)?;
+                let server = Server::start(*kind)?;
                 let task = Task {
                     endpoint: server.endpoint(),
                     ..task
                 };
                 let kept = go::keep(&task, setting)?;
-                println!("{}: {}: {}", server.story(), go::name(), kept.told(&task));
+                println!("{}: {}: {}", server.story(), Peer::Go.name(), kept.told(&task));
             }
         }
     }
@@ -127,60 +118,6 @@ impl Kept {
     }
 }
 
-/// A server that takes nothing of this process's time.
-enum Away {
-    Etcd(Server),
-    Embedded { child: Child, endpoint: String },
-}
-
-impl Away {
-    fn start(kind: ServerKind) -> Result<Away, Failure> {
-        if let ServerKind::Etcd = kind {
-            return Ok(Away::Etcd(Server::start(kind)?));
-        }
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["keepalive", "--serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let output = child.stdout.take().ok_or("no output of the server")?;
-        // Before it comes what every suite says of the machine.
-        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-        let endpoint = lines.find(|line| line.starts_with("http://")).ok_or("no endpoint of the server")?;
-        Ok(Away::Embedded { child, endpoint })
-    }
-
-    fn endpoint(&self) -> &str {
-        match self {
-            Away::Etcd(server) => server.endpoint(),
-            Away::Embedded { endpoint, .. } => endpoint,
-        }
-    }
-
-    fn story(&self) -> &str {
-        match self {
-            Away::Etcd(server) => server.story(),
-            Away::Embedded { .. } => "the etcd in memory, in a process of its own",
-        }
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        if let Away::Embedded { child, .. } = self {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn serve() -> Result<(), Failure> {
-    let server = Server::start(ServerKind::Embedded)?;
-    println!("{}", server.endpoint());
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
-}
-
 /// Grants the leases, lets a TTL pass, and keeps them for the time that is asked for.
 fn keep(task: &Task<'_>, setting: &Setting, own_thread: bool) -> Result<Kept, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -190,9 +127,9 @@ fn keep(task: &Task<'_>, setting: &Setting, own_thread: bool) -> Result<Kept, Fa
     let leases = runtime.block_on(grant(&client, task.ttl, task.leases))?;
     let granted = begun.elapsed();
     wait(&runtime, setting, task.ttl);
-    let (begun, cpu) = (Instant::now(), process_cpu());
-    wait(&runtime, setting, task.time);
-    let (elapsed, cpu) = (begun.elapsed(), process_cpu().saturating_sub(cpu));
+    let begun = Instant::now();
+    let ((), cost) = Cost::of_process(|| wait(&runtime, setting, task.time));
+    let elapsed = begun.elapsed();
     let lost = leases.iter().filter(|lease| !lease.is_valid()).count();
     let put = runtime.block_on(put_latency(&client))?;
     leases.iter().for_each(Lease::forget);
@@ -200,7 +137,7 @@ fn keep(task: &Task<'_>, setting: &Setting, own_thread: bool) -> Result<Kept, Fa
         lost,
         granted,
         elapsed,
-        cpu,
+        cpu: cost.cpu(),
         put: Some(put),
     })
 }
@@ -241,9 +178,4 @@ fn wait(runtime: &Runtime, setting: &Setting, time: Duration) {
         let left = time.saturating_sub(begun.elapsed()).min(LOOK);
         runtime.block_on(async { tokio::time::sleep(left).await });
     }
-}
-
-/// The time of the processor that this process has had, all its threads together.
-fn process_cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

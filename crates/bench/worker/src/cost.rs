@@ -3,13 +3,18 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 
 /// What some operations took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// User and system time.
-    pub cpu: Duration,
+    /// Of the processor, outside the kernel. The sum of the two is exact; how it is shared between
+    /// them Linux knows from samples.
+    pub user: Duration,
+    /// Of the processor, inside the kernel.
+    pub system: Duration,
     /// How often memory was asked for.
     pub allocations: u64,
     /// How much, in bytes.
@@ -18,14 +23,14 @@ pub struct Cost {
 
 impl Cost {
     /// What `run` costs on the thread that it runs on. A client that is to be
-    /// measured whole runs on a runtime of that one thread; the load and the
-    /// server in memory have threads of their own and are not counted.
+    /// measured whole runs on a runtime of that one thread; the load has
+    /// a thread of its own and is not counted.
     ///
     /// # Panics
     ///
     /// Where `run` does.
     pub fn of<T>(run: impl FnOnce() -> T) -> (T, Cost) {
-        Cost::by(ClockId::ThreadCPUTime, run)
+        Cost::by(ClockId::CLOCK_THREAD_CPUTIME_ID, UsageWho::RUSAGE_THREAD, run)
     }
 
     /// What `run` costs in a process that does nothing else: of the processor all that the
@@ -35,15 +40,23 @@ impl Cost {
     ///
     /// Where `run` does.
     pub fn of_process<T>(run: impl FnOnce() -> T) -> (T, Cost) {
-        Cost::by(ClockId::ProcessCPUTime, run)
+        Cost::by(ClockId::CLOCK_PROCESS_CPUTIME_ID, UsageWho::RUSAGE_SELF, run)
     }
 
-    fn by<T>(clock: ClockId, run: impl FnOnce() -> T) -> (T, Cost) {
+    /// User and system time.
+    pub fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
+
+    fn by<T>(clock: ClockId, who: UsageWho, run: impl FnOnce() -> T) -> (T, Cost) {
         let mut result = None;
-        let begun = cpu(clock);
+        let (begun, sampled) = (cpu(clock), Sampled::now(who));
         let counted = allocation_counter::measure(|| result = Some(run()));
+        let cpu = cpu(clock).saturating_sub(begun);
+        let system = cpu.mul_f64(Sampled::now(who).system_share_since(&sampled));
         let cost = Cost {
-            cpu: cpu(clock).saturating_sub(begun),
+            user: cpu.saturating_sub(system),
+            system,
             allocations: counted.count_total,
             allocated_bytes: counted.bytes_total,
         };
@@ -53,15 +66,40 @@ impl Cost {
 
 impl AddAssign for Cost {
     fn add_assign(&mut self, other: Cost) {
-        self.cpu += other.cpu;
+        self.user += other.user;
+        self.system += other.system;
         self.allocations += other.allocations;
         self.allocated_bytes += other.allocated_bytes;
     }
 }
 
 fn cpu(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    Duration::try_from(time).unwrap_or_default()
+    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What the kernel's samples say, in microseconds.
+#[derive(Default)]
+struct Sampled {
+    user: i64,
+    system: i64,
+}
+
+impl Sampled {
+    fn now(who: UsageWho) -> Sampled {
+        getrusage(who).map_or_else(
+            |_| Sampled::default(),
+            |usage| Sampled {
+                user: usage.user_time().num_microseconds(),
+                system: usage.system_time().num_microseconds(),
+            },
+        )
+    }
+
+    /// From 0 to 1.
+    fn system_share_since(&self, before: &Sampled) -> f64 {
+        let (user, system) = (self.user - before.user, self.system - before.system);
+        (system.max(0) as f64 / (user + system).max(1) as f64).clamp(0.0, 1.0)
+    }
 }
 
 #[cfg(test)]
@@ -93,8 +131,8 @@ mod tests {
     fn counts_the_processor_and_not_the_wait() {
         let (spun, cost) = Cost::of(|| (0..1_000_000_u64).fold(0, |sum, n| black_box(sum ^ n)));
         black_box(spun);
-        assert!(cost.cpu > Duration::ZERO);
+        assert!(cost.cpu() > Duration::ZERO);
         let ((), waited) = Cost::of(|| std::thread::sleep(Duration::from_secs(1)));
-        assert!(waited.cpu < Duration::from_millis(500), "{waited:?}");
+        assert!(waited.cpu() < Duration::from_millis(500), "{waited:?}");
     }
 }

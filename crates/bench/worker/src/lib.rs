@@ -10,8 +10,11 @@
 
 mod cost;
 mod events;
+mod idle;
 mod input;
+mod lock;
 mod peer;
+mod samples;
 mod steady;
 mod unary;
 
@@ -23,7 +26,7 @@ use clap::{Args, Subcommand};
 use tokio::task::LocalSet;
 
 pub use cost::Cost;
-pub use peer::{Events, Key, Outcome, Peer, Unwatched};
+pub use peer::{Events, Key, Lock, Never, Outcome, Peer};
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
@@ -34,6 +37,10 @@ pub enum Order {
     Watch(Watch),
     /// As many calls as are asked for, so many at a time.
     Unary(Unary),
+    /// Locks and unlocks one lock that nobody else wants, again and again.
+    Lock(Locking),
+    /// Has things lie about, and says what memory that takes.
+    Idle(Idle),
 }
 
 /// Where the servers are.
@@ -84,7 +91,7 @@ pub struct Unary {
     /// Where to.
     #[command(flatten)]
     pub servers: Servers,
-    /// `put` or `get`.
+    /// What is called.
     #[arg(long)]
     pub method: Method,
     /// How many in all.
@@ -93,6 +100,50 @@ pub struct Unary {
     /// How many at a time.
     #[arg(long)]
     pub in_flight: u64,
+    /// The size of the value.
+    #[arg(long)]
+    pub value_bytes: usize,
+}
+
+/// A lock that is free.
+#[derive(Clone, Debug, Args)]
+pub struct Locking {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What it is called.
+    #[arg(long)]
+    pub name: String,
+    /// How often it is locked and unlocked.
+    #[arg(long)]
+    pub calls: u64,
+}
+
+/// Things that do nothing.
+#[derive(Clone, Debug, Args)]
+pub struct Idle {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What they are.
+    #[arg(long)]
+    pub what: Thing,
+    /// How many.
+    #[arg(long)]
+    pub count: u64,
+}
+
+/// What lies about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Thing {
+    /// The client itself, with a connection that was used.
+    Client,
+    /// A watch on a key of its own.
+    Watch,
+    /// One who waits for a lock of its own that somebody else holds.
+    Lock,
+    /// A lease that is kept alive.
+    Lease,
 }
 
 /// The call that is measured.
@@ -102,6 +153,8 @@ pub enum Method {
     Put,
     /// The same key is read, linearizably.
     Get,
+    /// A comparison, and a put.
+    Txn,
 }
 
 /// Does it, and says on standard output what came of it.
@@ -113,6 +166,8 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
                 Order::Steady(order) => tasks.block_on(&runtime, steady::run::<P>(order)),
                 Order::Watch(order) => events::run::<P>(order, &runtime, &tasks),
                 Order::Unary(order) => unary::run::<P>(order, &runtime, &tasks),
+                Order::Lock(order) => lock::run::<P>(order, &runtime, &tasks),
+                Order::Idle(order) => idle::run::<P>(order, &runtime, &tasks),
             }
         },
     );
@@ -129,7 +184,8 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
 fn print(operations: u64, elapsed: Duration, cost: Cost) {
     println!("operations {operations}");
     println!("elapsed {}", elapsed.as_nanos());
-    println!("cpu {}", cost.cpu.as_nanos());
+    println!("user {}", cost.user.as_nanos());
+    println!("system {}", cost.system.as_nanos());
     println!("allocations {}", cost.allocations);
     println!("bytes {}", cost.allocated_bytes);
 }

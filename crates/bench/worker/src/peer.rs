@@ -22,6 +22,10 @@ pub enum Outcome {
 pub trait Peer: Clone + 'static {
     /// What its watches are.
     type Events: Events;
+    /// What its locks are.
+    type Lock: Lock;
+    /// What its leases are.
+    type Lease: 'static;
 
     /// One client of all these servers.
     fn connect(endpoints: &[String]) -> impl Future<Output = Result<Self, String>>;
@@ -32,9 +36,18 @@ pub trait Peer: Clone + 'static {
     /// Reads a key, linearizably.
     fn get(&self, key: Key, deadline: Duration) -> impl Future<Output = Outcome>;
 
+    /// Writes a key if it was written before, and reads it otherwise.
+    fn txn(&self, key: Key, value: &'static [u8], deadline: Duration) -> impl Future<Output = Outcome>;
+
     /// Watches all keys that begin so, from a revision; 0 is now. It returns when
     /// the server has created the watch.
     fn watch(&self, prefix: &str, from: i64) -> impl Future<Output = Result<Self::Events, String>>;
+
+    /// A lock by this name, with whatever a client needs before the first time.
+    fn mutex(&self, name: &str) -> impl Future<Output = Result<Self::Lock, String>>;
+
+    /// A lease that the client keeps alive.
+    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Self::Lease, String>>;
 }
 
 /// The events of a watch.
@@ -43,11 +56,20 @@ pub trait Events {
     fn next(&mut self) -> impl Future<Output = Result<u64, String>>;
 }
 
-/// Of a client that has no watches.
-#[derive(Clone, Copy, Debug)]
-pub enum Unwatched {}
+/// One who locks and unlocks.
+pub trait Lock: 'static {
+    /// Returns when it has the lock.
+    fn lock(&mut self) -> impl Future<Output = Result<(), String>>;
 
-impl Events for Unwatched {
+    /// Gives it back, and returns when that is certain.
+    fn unlock(&mut self) -> impl Future<Output = Result<(), String>>;
+}
+
+/// Of a client that has none of these.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
+
+impl Events for Never {
     async fn next(&mut self) -> Result<u64, String> {
         match *self {}
     }

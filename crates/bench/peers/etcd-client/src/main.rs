@@ -5,11 +5,16 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use etcd_client::{Client, ConnectOptions, Error, WatchOptions, WatchStream};
-use tenure_bench_worker::{Events, Key, Order, Outcome, Peer};
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper, LockOptions, Txn,
+    TxnOp, WatchOptions, WatchStream,
+};
+use tenure_bench_worker::{Events, Key, Lock, Order, Outcome, Peer};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,6 +22,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// A replay's messages are larger than the 4 MiB that tonic takes by default.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Of the lease that locks hang on. Longer than any round: its lock does not renew it.
+const LOCK_TTL_SECONDS: i64 = 3600;
 
 #[derive(Parser)]
 struct Arguments {
@@ -29,12 +36,26 @@ fn main() -> ExitCode {
 }
 
 #[derive(Clone)]
-struct EtcdClient(Client);
+struct EtcdClient {
+    client: Client,
+    /// What all its locks hang on; there once the first is wanted.
+    lease: Rc<OnceCell<i64>>,
+}
+
+/// Of the lock service: the server waits in the queue.
+struct EtcdLock {
+    client: Client,
+    name: String,
+    lease: i64,
+    key: Vec<u8>,
+}
 
 struct Stream(WatchStream);
 
 impl Peer for EtcdClient {
     type Events = Stream;
+    type Lock = EtcdLock;
+    type Lease = (LeaseKeeper, LeaseKeepAliveStream);
 
     async fn connect(endpoints: &[String]) -> Result<EtcdClient, String> {
         let options = ConnectOptions::new()
@@ -42,24 +63,69 @@ impl Peer for EtcdClient {
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(true);
         let client = Client::connect(endpoints, Some(options)).await;
-        client.map(EtcdClient).map_err(|error| error.to_string())
+        Ok(EtcdClient {
+            client: client.map_err(text)?,
+            lease: Rc::default(),
+        })
     }
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
-        let mut client = self.0.kv_client();
+        let mut client = self.client.kv_client();
         outcome(timeout(deadline, client.put(key, value, None)).await)
     }
 
     async fn get(&self, key: Key, deadline: Duration) -> Outcome {
-        let mut client = self.0.kv_client();
+        let mut client = self.client.kv_client();
         outcome(timeout(deadline, client.get(key, None)).await)
+    }
+
+    async fn txn(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
+        let mut client = self.client.kv_client();
+        let txn = Txn::new()
+            .when([Compare::mod_revision(key.clone(), CompareOp::Greater, 0)])
+            .and_then([TxnOp::put(key.clone(), value, None)])
+            .or_else([TxnOp::get(key, None)]);
+        outcome(timeout(deadline, client.txn(txn)).await)
     }
 
     async fn watch(&self, prefix: &str, from: i64) -> Result<Stream, String> {
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        let mut client = self.0.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = self.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let watch = client.watch(prefix, Some(options)).await;
-        watch.map(Stream).map_err(|error| error.to_string())
+        watch.map(Stream).map_err(text)
+    }
+
+    async fn mutex(&self, name: &str) -> Result<EtcdLock, String> {
+        let grant = async || {
+            let granted = self.client.lease_client().grant(LOCK_TTL_SECONDS, None).await;
+            granted.map(|lease| lease.id()).map_err(text)
+        };
+        Ok(EtcdLock {
+            client: self.client.clone(),
+            name: name.to_owned(),
+            lease: *self.lease.get_or_try_init(grant).await?,
+            key: Vec::new(),
+        })
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Self::Lease, String> {
+        let mut client = self.client.lease_client();
+        let granted = client.grant(i64::try_from(ttl.as_secs()).map_err(text)?, None).await.map_err(text)?;
+        client.keep_alive(granted.id()).await.map_err(text)
+    }
+}
+
+impl Lock for EtcdLock {
+    async fn lock(&mut self) -> Result<(), String> {
+        let options = LockOptions::new().with_lease(self.lease);
+        let locked = self.client.lock_client().lock(self.name.as_str(), Some(options)).await;
+        self.key = locked.map_err(text)?.key().to_vec();
+        Ok(())
+    }
+
+    async fn unlock(&mut self) -> Result<(), String> {
+        let key = std::mem::take(&mut self.key);
+        self.client.lock_client().unlock(key).await.map(drop).map_err(text)
     }
 }
 
@@ -72,6 +138,10 @@ impl Events for Stream {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+fn text(cause: impl ToString) -> String {
+    cause.to_string()
 }
 
 /// By gRPC's code, which is all that its errors tell.

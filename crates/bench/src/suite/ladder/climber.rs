@@ -96,11 +96,8 @@ impl Climb {
         sleep(until.saturating_duration_since(Instant::now())).await;
         tasks.shutdown().await;
         session.close().await?;
-        let mut did = did.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = Histogram::new_from(&did.waits);
-        Ok(Did {
-            waits: std::mem::replace(&mut did.waits, waits),
-            errors: did.errors,
-        })
+        // The tasks are gone, and their handles with them.
+        let did = Arc::into_inner(did).ok_or("a task is still there")?;
+        Ok(did.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

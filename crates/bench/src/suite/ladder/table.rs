@@ -6,7 +6,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::chart::{Axis, Chart, Curve};
 use crate::child::unexpected;
+use crate::peer::Peer;
 use crate::report::{Finding, markdown, show};
 
 /// Waits are kept in nanoseconds and to so many digits.
@@ -177,5 +179,22 @@ impl Finding for Table {
 
     fn failures(&self) -> usize {
         self.rungs.iter().filter(|rung| rung.errors > 0).count()
+    }
+
+    /// The locks a second, by the number of tasks.
+    fn chart(&self) -> Option<Chart> {
+        let tasks = || self.rungs.iter().map(|rung| rung.tasks as f64);
+        let rates = || self.rungs.iter().filter_map(Rung::rate);
+        let x = Axis::logarithmic("tasks", tasks(), |tasks| format!("{tasks:.0}"))?;
+        let curve = Curve {
+            name: Peer::Tenure.name(),
+            points: tasks().map(f64::log10).zip(rates()).collect(),
+        };
+        Some(Chart {
+            title: self.title(),
+            x,
+            y: Axis::linear("locks per second, median of rounds", rates())?,
+            curves: vec![curve],
+        })
     }
 }

@@ -1,0 +1,32 @@
+//! A lock that nobody else wants: locked and unlocked, one after the other.
+
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+
+use crate::input::Enough;
+use crate::samples::Samples;
+use crate::{Lock, Locking, Peer};
+
+const WARM_UP_CALLS: u64 = 200;
+
+pub(crate) fn run<P: Peer>(order: &Locking, runtime: &Runtime, tasks: &LocalSet) -> Result<(), String> {
+    let enough = Enough::at_end_of_input();
+    let peer = tasks.block_on(runtime, P::connect(&order.servers.endpoints))?;
+    let mut mutex = tasks.block_on(runtime, peer.mutex(&order.name))?;
+    let warm_up = Samples::of(WARM_UP_CALLS.min(order.calls), &enough);
+    tasks.block_on(runtime, locks(&mut mutex, &warm_up))?;
+    let samples = Samples::of(order.calls, &enough);
+    samples.measure(runtime, tasks, locks(&mut mutex, &samples))
+}
+
+async fn locks(mutex: &mut impl Lock, samples: &Samples) -> Result<(), String> {
+    while samples.take() {
+        let begun = Instant::now();
+        mutex.lock().await?;
+        mutex.unlock().await?;
+        samples.add(begun.elapsed());
+    }
+    Ok(())
+}
