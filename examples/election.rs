@@ -49,6 +49,7 @@ async fn main() -> Result<(), Failure> {
         leadership.session().clone().orphan();
     }
     let told = followed.await??;
+    client.delete(SCHEDULE).await?;
     println!("{told} leaders were seen from outside. Done.");
     Ok(())
 }

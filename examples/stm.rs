@@ -13,9 +13,8 @@ const ACCOUNTS: &str = "stm/accounts/";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let embedded = Server::start().await?;
-    let endpoints = std::env::var("ETCD_ENDPOINTS").unwrap_or(embedded.endpoint().to_owned());
-    let client = Client::connect(endpoints.split(',')).await?;
+    let (endpoints, _server) = etcd().await?;
+    let client = Client::connect(&endpoints).await?;
     for name in ["ann", "bob", "eve"] {
         client.put(format!("{ACCOUNTS}{name}"), "100").await?;
     }
@@ -38,7 +37,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let total: i64 = audit.value.iter().map(|(_, balance)| amount(balance)).sum();
     println!("{total} in all, as of revision {}", audit.revision);
+    client.delete(KeyRange::prefix("stm/")).await?;
     Ok(())
+}
+
+/// The endpoints to use, and the server behind them where this starts one.
+async fn etcd() -> Result<(Vec<String>, Option<Server>), Box<dyn Error>> {
+    if let Ok(endpoints) = std::env::var("ETCD_ENDPOINTS") {
+        return Ok((endpoints.split(',').map(str::to_owned).collect(), None));
+    }
+    println!("ETCD_ENDPOINTS is not set: this runs on an etcd in memory.");
+    let server = Server::start().await?;
+    Ok((vec![server.endpoint().to_owned()], Some(server)))
 }
 
 /// Ten transfers. How often they were tried.

@@ -218,8 +218,9 @@ impl Mutex {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, it leaves no key behind: what may be on the server is
-    /// taken back in the background. Its place in the queue is lost.
+    /// Dropped at any point, it leaves nobody's way blocked: what may be on the server is
+    /// taken back in the background. Its place in the queue is lost. A [gate
+    /// key](super::SessionBuilder::gate_prefix) may stay until the session ends.
     pub async fn lock(&self) -> Result<Guard, Error> {
         // Who locks again and again what lingers never waits, and would keep the renewal of the
         // lease from its thread.

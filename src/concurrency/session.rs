@@ -115,7 +115,8 @@ impl SessionBuilder<'_> {
     /// Where the gate keys of the session's locks lie: `<prefix><name>#gate/<lease>`, and
     /// up to 16 keys `<prefix><name>#gate/<lease>-<n>` where it is not a mutex.
     ///
-    /// A lock has a gate key once the answer to one of its requests was lost, and
+    /// A lock has a gate key once the answer to one of its requests was lost, or it was given up while one was under
+    /// way, for as long as the session lives: who gives up ever new names opens a new session now and then. And
     /// each of its transactions compares it, so the session's user needs permission
     /// for it. Default: no prefix, so that a permission for all keys that begin with
     /// the name is enough. A Go client that locks a name *above* this one, as `jobs`

@@ -52,7 +52,7 @@ impl Client {
 ///
 /// # Cancel safety
 ///
-/// Dropped at any point, it leaves no key behind, and at most a lease that runs out.
+/// As [`Mutex::lock`](super::Mutex::lock), and at most a lease is left that runs out.
 #[derive(Clone, Debug)]
 #[must_use = "a lock is asked for only once it is awaited"]
 pub struct LockBuilder<'a> {

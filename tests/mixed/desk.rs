@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tenure::{Client, Queue, RwLock, Session};
+use tenure::{Client, LeaseEnd, Queue, RwLock, Session};
 use tokio::sync::Mutex;
 
 use crate::note::Note;
@@ -79,7 +79,7 @@ impl Desk {
             return Some(kit.clone());
         }
         if let Some(kit) = kit.take() {
-            leave(dice, kit.session.clone()).await;
+            self.leave(dice, kit.session.clone()).await;
         }
         let Ok(session) = self.client.session().ttl(TTL).await else {
             let pause = within(dice, 5..40);
@@ -102,7 +102,20 @@ impl Desk {
     pub(crate) async fn close(&self) {
         let (dice, kit) = &mut *self.kit.lock().await;
         if let Some(kit) = kit.take() {
-            leave(dice, kit.session.clone()).await;
+            self.leave(dice, kit.session.clone()).await;
+        }
+    }
+
+    /// With locks that are still held, as often as not.
+    async fn leave(&self, dice: &mut Rng, session: Session) {
+        let end = tokio::time::timeout(Duration::ZERO, session.ended()).await;
+        if end == Ok(LeaseEnd::UnknownToServer) {
+            (self.notes)(Note::Unknown(session.lease_id().0));
+        }
+        match dice.u64(..8) {
+            0 => session.orphan(),
+            1 | 2 => drop(tokio::time::timeout(Duration::from_secs(2), session.close()).await),
+            _ => drop(session),
         }
     }
 }
@@ -117,14 +130,5 @@ impl Kit {
             .uses_left
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.is_ok()
-    }
-}
-
-/// With locks that are still held, as often as not.
-async fn leave(dice: &mut Rng, session: Session) {
-    match dice.u64(..8) {
-        0 => session.orphan(),
-        1 | 2 => drop(tokio::time::timeout(Duration::from_secs(2), session.close()).await),
-        _ => drop(session),
     }
 }

@@ -10,6 +10,8 @@ use tenure_history::{Outcome, Token, Write};
 pub(crate) enum Note {
     /// A session was opened.
     Lease(i64),
+    /// The server did not know a lease any more that was believed in.
+    Unknown(i64),
     Held(Hold),
     /// A write of one of the names' registers.
     Wrote(String, Write),
@@ -62,6 +64,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::Lease(lease) => write!(f, "lease {lease}"),
+            Note::Unknown(lease) => write!(f, "unknown {lease}"),
             Note::Held(hold) => {
                 let Hold {
                     recipe,
@@ -126,6 +129,7 @@ impl Note {
         let mut word = || words.next();
         Some(match kind {
             "lease" => Note::Lease(word()?.parse().ok()?),
+            "unknown" => Note::Unknown(word()?.parse().ok()?),
             "held" => Note::Held(Hold {
                 recipe: word()?.to_owned(),
                 client: word()?.to_owned(),

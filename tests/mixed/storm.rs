@@ -207,7 +207,10 @@ impl Storm {
             }
             alive
         });
-        let (notes, recorded) = (seen.lock(), record.lock());
+        let (mut notes, recorded) = (seen.lock(), record.lock());
+        if stage.played.contains(&Fault::LeaderStopped) {
+            notes.excuse_resumed_leaders();
+        }
         let verdict = judge(&notes, &recorded);
         println!("{}; {pauses} pauses; faults {:?}", verdict.summary, stage.played);
         let mut found = verdict.violations;

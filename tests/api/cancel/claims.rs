@@ -10,7 +10,7 @@ use tenure_proxy::Proxy;
 
 use super::server::{Etcd, alone, tasks, until_tasks};
 use super::{
-    NAME, POLLS_MAX, PREFIX, QUEUE, Rival, TTL, Trouble, close, connect, pass, poll_times, proxy,
+    NAME, POLLS_MAX, PREFIX, QUEUE, Rival, TTL, TTL_SHORT, Trouble, close, connect, pass, poll_times, proxy,
     session as open,
 };
 use crate::support::patiently;
@@ -25,14 +25,34 @@ enum Recipe {
     Permits,
     Several,
     Campaign,
+    Reentrant,
+    Owner,
+    /// In a session that it opens itself.
+    OfClient,
+    Try,
+    TryRead,
+    TryWrite,
+    TryPermits,
+    TrySeveral,
 }
 
-const RECIPES: [Recipe; 5] = [
+/// They wait.
+const RECIPES: [Recipe; 7] = [
     Recipe::Read,
     Recipe::Write,
     Recipe::Permits,
     Recipe::Several,
     Recipe::Campaign,
+    Recipe::Reentrant,
+    Recipe::Owner,
+];
+
+const TRIES: [Recipe; 5] = [
+    Recipe::Try,
+    Recipe::TryRead,
+    Recipe::TryWrite,
+    Recipe::TryPermits,
+    Recipe::TrySeveral,
 ];
 
 /// Some guard.
@@ -49,12 +69,29 @@ impl Recipe {
                 Box::new(lock.lock().await.expect("a grant"))
             }
             Recipe::Campaign => Box::new(session.election(NAME).campaign("a").await.expect("a grant")),
+            Recipe::Reentrant => Box::new(session.mutex(NAME).reentrant().lock().await.expect("a grant")),
+            Recipe::Owner => Box::new(session.mutex(NAME).owner("a").lock().await.expect("a grant")),
+            Recipe::OfClient => Box::new(session.client().lock(NAME).ttl(TTL_SHORT).await.expect("a grant")),
+            Recipe::Try => Box::new(session.mutex(NAME).try_lock().await.expect("a grant or none")),
+            Recipe::TryRead => Box::new(session.rw_lock(NAME).try_read().await.expect("a grant or none")),
+            Recipe::TryWrite => Box::new(session.rw_lock(NAME).try_write().await.expect("a grant or none")),
+            Recipe::TryPermits => {
+                Box::new(session.semaphore(NAME, 3).try_acquire(2).await.expect("a grant or none"))
+            }
+            Recipe::TrySeveral => {
+                let lock = session.multi_lock([NAME, OTHER_NAME]);
+                Box::new(lock.try_lock().await.expect("a grant or none"))
+            }
         }
     }
 
     /// Its keys in the queue of [`NAME`].
     fn keys(self) -> i64 {
-        if self == Recipe::Write { 2 } else { 1 }
+        if matches!(self, Recipe::Write | Recipe::TryWrite) {
+            2
+        } else {
+            1
+        }
     }
 
     /// What it watches while it waits for a mutex.
@@ -65,7 +102,7 @@ impl Recipe {
 
 #[test]
 fn a_claim_dropped_at_any_poll_leaves_nothing() {
-    for recipe in RECIPES {
+    for recipe in RECIPES.into_iter().chain(TRIES) {
         for rival in [Rival::Nobody, Rival::AnotherSession] {
             every_poll(recipe, rival, Trouble::Nothing);
         }
@@ -80,6 +117,20 @@ fn a_claim_whose_answer_is_late_or_lost_leaves_nothing_when_dropped_at_any_poll(
         }
         every_poll(recipe, Rival::AnotherSession, Trouble::Lost);
     }
+}
+
+#[test]
+fn a_try_whose_answer_is_late_or_lost_leaves_nothing_when_dropped_at_any_poll() {
+    for recipe in TRIES {
+        for trouble in [Trouble::Late, Trouble::Lost, Trouble::Cut] {
+            every_poll(recipe, Rival::Nobody, trouble);
+        }
+    }
+}
+
+#[test]
+fn a_lock_of_the_client_dropped_at_any_poll_leaves_a_lease_at_most_that_runs_out() {
+    every_poll(Recipe::OfClient, Rival::Nobody, Trouble::Nothing);
 }
 
 fn every_poll(recipe: Recipe, rival: Rival, trouble: Trouble) {

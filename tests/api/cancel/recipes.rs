@@ -78,6 +78,13 @@ const CASES: &[Case] = &[
         waits: true,
     },
     Case {
+        name: "a put",
+        before: nothing,
+        work: one_item,
+        traces: "cancel/recipe#queue/claim/",
+        waits: false,
+    },
+    Case {
         name: "a take",
         before: one_item,
         work: |session| Box::pin(async { session.queue(NAME).consumer().take().await.map(drop) }),
