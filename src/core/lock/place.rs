@@ -43,8 +43,8 @@ const GATES: u64 = 16;
 /// What an owner's entry in the queue begins with.
 const OWNER_MARK: char = '@';
 
-/// What lies beside a name, behind `#`: of locks and of the other recipes.
-const MARKS: [&str; 6] = ["gate", "ask", "barrier", "double-barrier", "latch", "queue"];
+/// Behind a name and a `#`, what the keys of other recipes lie below.
+const RECIPES: [&str; 4] = ["barrier", "double-barrier", "latch", "queue"];
 
 /// Behind the name, in the keys by which its holder is asked to let go.
 pub const ASK_SUFFIX: &str = "#ask";
@@ -54,8 +54,9 @@ impl Place {
     /// latch, would be in the queue.
     #[must_use]
     pub fn is_name(name: &str) -> bool {
-        let is_marked = |part: &str| part.rsplit_once('#').is_some_and(|(_, mark)| MARKS.contains(&mark));
-        !name.is_empty() && !name.split('/').any(is_marked)
+        let is_beside = name.ends_with(GATE_SUFFIX) || name.ends_with(ASK_SUFFIX);
+        let is_recipe = |part: &str| part.rsplit_once('#').is_some_and(|(_, mark)| RECIPES.contains(&mark));
+        !name.is_empty() && !is_beside && !name.split('/').any(is_recipe)
     }
 
     /// Whether this can be the owner of a lock.
