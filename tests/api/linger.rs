@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tenure::{Client, Guard, KeyRange, Mutex, Session};
 
 use crate::lock::{TTL, session, until_queue_is};
-use crate::support::{OwnServer, client, counted_client, patiently, run};
+use crate::support::{OwnServer, client, counted_client, counted_client_of, patiently, run};
 
 /// No test takes so long.
 const LONG: Duration = Duration::from_secs(3600);
@@ -267,25 +267,39 @@ fn recalls_that_do_not_pay_switch_it_off_for_a_while() {
 fn somebody_who_waited_before_its_watch_is_a_recall_too() {
     run(async {
         let server = OwnServer::start();
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let other = Client::connect(server.endpoints()).await.unwrap();
+        let held = other.session().ttl(TTL).await.unwrap();
+        let last = other.session().ttl(TTL).await.unwrap();
+        let (client, sent) = counted_client_of(server.endpoints()).await;
+        let lingers = client.session().ttl(TTL).await.unwrap();
         let name = "linger/late";
-        let mut sessions = Vec::new();
-        for _ in 0..3 {
-            sessions.push(client.session().ttl(TTL).await.unwrap());
-        }
-        let held = sessions[0].mutex(name).lock().await.unwrap();
-        let mut waiting = Vec::new();
-        for (others, mutex) in [(2, lingering(&sessions[1], name)), (3, sessions[2].mutex(name))] {
-            waiting.push(tokio::spawn(async move { mutex.lock().await.unwrap() }));
-            until_queue_is(&client, name, others).await;
-        }
-        drop(held);
-        // The last one waits while this one holds it: its own watch stays, the other goes.
-        let granted = patiently("its turn", waiting.remove(0)).await.unwrap();
+        let until_sent = async |count| {
+            patiently(&format!("{count} messages"), async {
+                while sent.messages() < count {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        };
+        let guard = held.mutex(name).lock().await.unwrap();
+        let before = sent.messages();
+        let mutex = lingering(&lingers, name);
+        let waits = tokio::spawn(async move { mutex.lock().await.unwrap() });
+        // Its register and its watch. Nobody writes before that is there, or the queue would be read again.
         until_watches_are(&server, 1).await;
+        until_sent(before + 2).await;
+        let rival = last.mutex(name);
+        let waits_last = tokio::spawn(async move { rival.lock().await.unwrap() });
+        until_queue_is(held.client(), name, 3).await;
+        drop(guard);
+        let granted = patiently("its turn", waits).await.unwrap();
+        // That watch is canceled, the recall's is created, the queue is read, and the watch is canceled as well.
+        until_sent(before + 6).await;
         drop(granted);
-        drop(patiently("the recall", waiting.remove(0)).await.unwrap());
-        until_watches_are(&server, 0).await;
+        drop(patiently("the recall", waits_last).await.unwrap());
+        // And the release. It is counted once it is written, which its answer may overtake.
+        until_sent(before + 7).await;
+        assert_eq!(sent.messages(), before + 7);
     });
 }
 

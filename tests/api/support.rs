@@ -171,8 +171,13 @@ impl Sent {
     }
 }
 
-/// A client whose requests are counted on the wire.
+/// A client of the shared server whose requests are counted on the wire.
 pub(crate) async fn counted_client() -> (Client, Sent) {
+    counted_client_of(endpoints()).await
+}
+
+/// A client whose requests are counted on the wire.
+pub(crate) async fn counted_client_of(endpoints: Vec<String>) -> (Client, Sent) {
     let sent = Sent::default();
     let counters = sent.clone();
     let dial = move |endpoint: &Endpoint| -> Dialing {
@@ -188,8 +193,8 @@ pub(crate) async fn counted_client() -> (Client, Sent) {
             }) as Box<dyn Io>)
         })
     };
-    let client = Client::connect_over(dial, endpoints(), Config::default()).await;
-    (client.expect("a client of the shared server"), sent)
+    let client = Client::connect_over(dial, endpoints, Config::default()).await;
+    (client.expect("a client"), sent)
 }
 
 struct Counted {
