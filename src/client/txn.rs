@@ -127,6 +127,11 @@ impl<C> Txn<C> {
         &self.client
     }
 
+    /// Whether it is sent again where the first attempt may have been carried out.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.options.idempotent
+    }
+
     /// Adds a comparison; all of them have to hold.
     pub fn when(mut self, compare: Compare) -> Self {
         self.request.compare.push(compare.0);

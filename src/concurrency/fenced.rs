@@ -54,8 +54,6 @@ pub struct FencedWrites<'a> {
     session: &'a Session,
     /// The comparisons, and the options of the call.
     txn: Txn<&'a Client>,
-    /// An earlier copy of what is refused may have been written.
-    repeats: bool,
     /// Of what is passed on within the session.
     grip: Option<&'a Grip>,
 }
@@ -65,7 +63,6 @@ impl<'a> FencedWrites<'a> {
         FencedWrites {
             session,
             txn: fences.into_iter().fold(session.client().txn(), Txn::when),
-            repeats: false,
             grip: None,
         }
     }
@@ -86,7 +83,6 @@ impl<'a> FencedWrites<'a> {
     /// attempt may have been applied. While the lock is ours nobody else should have written in between.
     pub fn idempotent(mut self) -> FencedWrites<'a> {
         self.txn = self.txn.idempotent();
-        self.repeats = true;
         self
     }
 
@@ -118,6 +114,8 @@ impl<'a> FencedWrites<'a> {
         if !self.session.is_valid() {
             return Err(refused());
         }
+        // Then an earlier copy of what is refused may have been written.
+        let repeats = self.txn.is_idempotent();
         let answer = match self.txn.then(op).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -129,7 +127,7 @@ impl<'a> FencedWrites<'a> {
         };
         if !answer.succeeded {
             // With the doubt left as it is: a key that is gone is passed on to nobody.
-            return Err(match self.repeats {
+            return Err(match repeats {
                 true => refused().with_delivery(Delivery::Unknown),
                 false => refused(),
             });

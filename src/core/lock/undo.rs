@@ -24,7 +24,7 @@ impl Lock {
     pub fn handle_withdrawn(&mut self, revision: Revision) {
         if let Phase::Withdraw = self.phase {
             self.gate = revision;
-            (self.loose, self.inherits) = (false, false);
+            self.loose = false;
             self.undo(None);
         }
     }
