@@ -285,7 +285,7 @@ impl IntoFuture for LeaseKeep<'_> {
         let keeper = self.grant.client.leases_kept().clone();
         Keeping {
             grant: self.grant.into_future(),
-            sent: None,
+            sent: clock::now(),
             reserve: self.reserve,
             keeper,
         }
@@ -299,7 +299,7 @@ pin_project! {
     pub struct Keeping {
         #[pin]
         grant: Call<LeaseGrantResponse>,
-        sent: Option<Instant>,
+        sent: Instant,
         reserve: Duration,
         keeper: LeaseKeeper,
     }
@@ -310,12 +310,15 @@ impl Future for Keeping {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Lease, Error>> {
         let this = self.project();
-        // Read before the request can leave: what it grants counts from then.
-        let sent = *this.sent.get_or_insert_with(clock::now);
+        // Read before the request can leave: what it grants counts from then. It may have waited for a
+        // server for longer than the lease lives.
+        if !this.grant.is_sent() {
+            *this.sent = clock::now();
+        }
         let granted = ready!(this.grant.poll(cx));
         Poll::Ready(granted.and_then(|granted| {
             let term = term(granted.ttl, *this.reserve);
-            Lease::keep(this.keeper, LeaseId(granted.id), sent, term, Proof::Grant)
+            Lease::keep(this.keeper, LeaseId(granted.id), *this.sent, term, Proof::Grant)
         }))
     }
 }
@@ -472,11 +475,6 @@ impl Lease {
     pub fn ended(&self) -> impl Future<Output = LeaseEnd> + Send + Sync + use<> {
         let state = self.state.clone();
         async move { state.ended().await }
-    }
-
-    /// As [`Lease::ended`], but at the deadline by the news of somebody who has a timer.
-    pub(crate) async fn told(&self) -> LeaseEnd {
-        self.state.told().await
     }
 
     /// Ends the lease now and deletes its keys. It is no longer valid from the

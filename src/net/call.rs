@@ -121,6 +121,11 @@ impl<R> Call<R> {
         self.state = State::Refused(error);
         self
     }
+
+    /// Whether it has left, and is not to be sent again for all that is known.
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self.state, State::Sent(_))
+    }
 }
 
 impl<R: wire::Response> Future for Call<R> {

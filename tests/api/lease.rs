@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tenure::{Client, Code, EtcdError, LeaseEnd, LeaseId};
+use tenure::{Client, Code, Config, EtcdError, LeaseEnd, LeaseId};
 
 use tenure_proxy::{Direction, Flow, Proxy};
 
-use crate::support::{client, counted_client, endpoints, patiently, run};
+use crate::support::{OwnServer, client, counted_client, endpoints, patiently, run};
 
 /// The least that a server with the default election timeout grants.
 const TTL_SHORT: Duration = Duration::from_secs(2);
@@ -42,6 +42,25 @@ fn a_lease_is_granted_listed_questioned_and_revoked() {
         client.lease_revoke(id).await.unwrap();
         assert_eq!(client.get("lease/a").await.unwrap().count, 0);
         assert_eq!(client.lease_time_to_live(id).await.unwrap().ttl, -1);
+    });
+}
+
+#[test]
+fn a_lease_counts_from_when_it_was_sent_however_long_it_waited_for_a_server() {
+    run(async {
+        let server = OwnServer::start();
+        let config = Config::new().call_timeout(TTL_LONG);
+        let client = Client::connect_with(server.endpoints(), config).await.unwrap();
+        server.kill();
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.lease(TTL_SHORT).await }
+        });
+        tokio::time::sleep(TTL_SHORT).await;
+        assert!(!waiting.is_finished(), "nobody can have granted it");
+        server.start_again();
+        let lease = patiently("the grant", waiting).await.unwrap().unwrap();
+        assert!(lease.is_valid());
     });
 }
 
