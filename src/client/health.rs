@@ -1,6 +1,7 @@
 //! Whether members serve: what they say of themselves, and a read that only a quorum answers.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use super::answers::Answers;
@@ -79,7 +80,7 @@ impl Client {
             ..RangeRequest::default()
         };
         let read: Call<RangeResponse> = self.channel().unary(&kv::RANGE, &range, options);
-        let (check, read) = both(check, read).await;
+        let (check, read) = both(pin!(check), pin!(read)).await;
         let serving = check.map(|answer| answer.status() == ServingStatus::Serving);
         Health {
             endpoint,

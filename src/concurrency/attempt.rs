@@ -2,13 +2,14 @@
 //! fails. Events in, actions out, one timer.
 
 use std::future::{Future, IntoFuture, pending};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::definite::{is_oversize, may_pass};
-use super::requests::{self, Read};
+use super::reading::Read;
+use super::requests;
 use super::session::Session;
 use super::slot::Slot;
 use crate::client::{Batch, Call, Client, Event, Watch, WatchEnd};
@@ -65,6 +66,9 @@ const REFUSALS_MAX: u32 = 2;
 /// created and cancelled over and over is not.
 const GOOD_WATCH_LIFE: Duration = Duration::from_secs(1);
 
+/// A watch, where one was asked for.
+type Created = Result<Option<Watch>, WatchEnd>;
+
 /// What a waiter waits for.
 enum News {
     Told(Batch),
@@ -88,7 +92,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
     }
 
     /// The create_revision of the own key, once it owns the lock.
-    pub(super) async fn run(mut self) -> Result<Result<Revision, Failure>, Error> {
+    pub(super) async fn run(&mut self) -> Result<Result<Revision, Failure>, Error> {
         loop {
             match self.kept.poll_action() {
                 Some(Action::Register { gate }) => self.register(gate, false, None).await?,
@@ -128,7 +132,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
             Some(seen) => requests::take_over(client, place, gate, seen, self.value).into_future(),
             None => self.kept.register(client, gate, self.value, if_empty),
         };
-        let Some(answer) = self.unless_ended(call).await else {
+        let Some(answer) = self.unless_ended(pin!(call)).await else {
             return Ok(());
         };
         let answer = answer.and_then(|answer| {
@@ -172,8 +176,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
                 (KeyRange::key(key), own)
             }
         };
-        let creating = both(self.create(Some(keys)), self.create(own));
-        let Some((watch, own)) = self.unless_ended(creating).await else {
+        let Some((watch, own)) = self.create_both(keys, own).await else {
             return Ok(());
         };
         let (watch, own) = match (watch, own) {
@@ -188,7 +191,13 @@ impl<'a, K: Kept> Attempt<'a, K> {
         Ok(())
     }
 
-    async fn create(&self, keys: Option<KeyRange>) -> Result<Option<Watch>, WatchEnd> {
+    /// `None` where the session has ended meanwhile.
+    async fn create_both(&self, keys: KeyRange, own: Option<KeyRange>) -> Option<(Created, Created)> {
+        let (watch, own) = (pin!(self.create(Some(keys))), pin!(self.create(own)));
+        self.unless_ended(pin!(both(watch, own))).await
+    }
+
+    async fn create(&self, keys: Option<KeyRange>) -> Created {
         let Some(keys) = keys else {
             return Ok(None);
         };
@@ -222,13 +231,10 @@ impl<'a, K: Kept> Attempt<'a, K> {
 
     /// Reads the queue; what the watch tells meanwhile goes before, for it may grant.
     async fn range(&mut self, upto: Revision, whole: bool, linearizable: bool) -> Result<(), Error> {
-        let reading = requests::read(self.session.client(), self.kept.place(), upto, whole);
-        let reading = match &self.watch {
-            // What the watch's own member has is what the watch goes on from.
-            Some(watch) if !linearizable => reading.near(watch.route()),
-            _ => reading,
-        };
-        let mut call = pin!(reading.send());
+        // What the watch's own member has is what the watch goes on from.
+        let near = self.watch.as_ref().filter(|_| !linearizable).map(Watch::route);
+        let place = self.kept.place();
+        let mut call = pin!(requests::read(self.session.client(), place, upto, whole, near));
         loop {
             match race(call.as_mut(), self.news()).await {
                 Either::Left(read) => return self.ranged(read, whole, linearizable).await,
@@ -301,7 +307,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
         Ok(())
     }
 
-    async fn unless_ended<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+    async fn unless_ended<T>(&self, call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         match race(call, self.session.ended()).await {
             Either::Left(answer) => Some(answer),
             Either::Right(_) => {
@@ -314,7 +320,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
     /// `None` where the session has ended meanwhile.
     async fn pause(&mut self) -> Option<()> {
         let pause = clock::sleep_until(clock::now() + self.backoff.next_wait());
-        self.unless_ended(pause).await
+        self.unless_ended(pin!(pause)).await
     }
 
     fn handle<T>(&self, input: impl FnOnce(&mut Lock, Instant) -> T) -> T {

@@ -18,8 +18,9 @@ use crate::net::race::{Either, race};
 /// try is none of them: however many fail, the others go on.
 const RELEASES_MAX: usize = 64;
 
-/// Ends with the lease, which takes whatever is left.
+/// Ends with the lease, which takes whatever is left; those who wait for a turn end with it.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _caller = Caller(shared.clone());
     let places = Arc::new(Semaphore::new(RELEASES_MAX));
     let mut releases = JoinSet::new();
     while let Either::Right(ticket) = race(shared.lease().ended(), shared.entries().next()).await {
@@ -27,6 +28,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
         while let Some(ended) = releases.try_join_next() {
             debug_assert!(!ended.is_err_and(|error| error.is_panic()), "a release panicked");
         }
+    }
+}
+
+/// Ends the waiting for turns, also where the task goes before the session, with its runtime
+/// or in a panic.
+struct Caller(Arc<Shared>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.end_waiting();
     }
 }
 

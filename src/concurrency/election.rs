@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::attempt::Kept;
 use super::entry::Entry;
 use super::held::Held;
-use super::mutex::in_time;
+use super::in_time::in_time;
 use super::observe::Observe;
 use super::refusal::{lost, refused};
 use super::session::Session;

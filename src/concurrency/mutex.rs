@@ -11,6 +11,7 @@ use tokio::task::coop::consume_budget;
 
 use super::attempt::Attempt;
 use super::guard::Guard;
+use super::in_time::{InTime, in_time};
 use super::recall;
 use super::refusal::refused;
 use super::seat::{Found, Seat};
@@ -19,8 +20,7 @@ use super::slot::Slot;
 use super::token::Token;
 use super::word::Terms;
 use crate::core::lock::Failure;
-use crate::error::{Code, Delivery, Error, Origin};
-use crate::net::clock;
+use crate::error::Error;
 use crate::net::race::{Either, race};
 
 /// A name that one holder at a time can lock, among all processes that use the
@@ -67,8 +67,8 @@ const HAND_OFF_TIME: Duration = Duration::from_millis(20);
 /// holder that crashed, with the default time to live.
 const LINGER_AT_MOST: Duration = Duration::from_secs(10);
 
-/// So many hand-offs take about as long where the lock is held for a microsecond.
-const HAND_OFFS: u32 = 16_384;
+/// So many hand-offs take about as long where the lock is held for half a microsecond.
+const HAND_OFFS: u32 = 32_768;
 
 impl Session {
     /// The lock of this name. Nothing is sent until it is locked.
@@ -119,7 +119,7 @@ impl Mutex {
     /// session's. Then the key is given back, and the next of them queues behind whoever waits
     /// elsewhere. So another process waits for at most `time` and one holder's work more than
     /// if each task queued for itself. What counts is said by the holder's handle, not by that of
-    /// who waits. Default: 16,384 times and 20 ms; 0 times: never.
+    /// who waits. Default: 32,768 times and 20 ms; 0 times: never.
     #[must_use]
     pub fn hand_off(mut self, grants: u32, time: Duration) -> Mutex {
         (self.terms.handed_max, self.terms.handed_time_max) = (grants, nanos(time));
@@ -225,11 +225,14 @@ impl Mutex {
         // Who locks again and again what lingers never waits, and would keep the renewal of the
         // lease from its thread.
         consume_budget().await;
-        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
-        if let Some((seat, Found::Granted(token))) = taken {
-            return Ok(self.guard(seat, token));
+        let slot = self.slot()?;
+        if let Some((seat, found)) = Seat::try_take(&self.session, slot, &self.terms) {
+            if let Found::Granted(token) = found {
+                return Ok(self.guard(seat, token));
+            }
+            return self.in_time(pin!(self.acquire(seat, found))).await;
         }
-        self.in_time(pin!(self.acquire(taken))).await
+        self.in_time(pin!(self.wait(slot))).await
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
@@ -250,7 +253,7 @@ impl Mutex {
     ///
     /// As [`Mutex::lock`].
     pub async fn try_lock(&self) -> Result<Option<Guard>, Error> {
-        let taken = Seat::try_take(&self.session, self.slot()?, self.terms);
+        let taken = Seat::try_take(&self.session, self.slot()?, &self.terms);
         if let Some((seat, Found::Granted(token))) = taken {
             return Ok(Some(self.guard(seat, token)));
         }
@@ -258,35 +261,42 @@ impl Mutex {
     }
 
     /// Gives up what takes longer than [`Mutex::timeout`].
-    pub(super) async fn in_time<T>(
-        &self,
-        locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
-    ) -> Result<T, Error> {
-        in_time(&self.name, self.timeout, locking).await
+    pub(super) fn in_time<'a, T, F>(&'a self, locking: Pin<&'a mut F>) -> InTime<'a, F>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        in_time(&self.name, self.timeout, locking)
     }
 
-    async fn acquire(&self, mut taken: Option<(Seat, Found)>) -> Result<Guard, Error> {
-        let slot = self.slot()?;
-        loop {
-            if taken.is_none() {
-                let turn = Seat::take(&self.session, slot, self.terms);
-                // Thousands may wait, and need no timer each: the session's own task has one.
-                taken = match race(turn, self.session.shared().lease().told()).await {
-                    Either::Left(taken) => Some(taken),
-                    Either::Right(_) => None,
-                };
-            }
-            let Some((seat, found)) = taken.take() else {
-                return Err(self.refused(Failure::SessionEnded));
-            };
-            match found {
-                Found::Granted(token) => return Ok(self.guard(seat, token)),
-                Found::Stale if !self.renew(&seat).await? => continue,
-                Found::Stale | Found::Nothing => {}
-            }
-            seat.slot().handle(|lock, now| lock.handle_acquire(now));
-            return self.queue(seat).await?.map_err(|failure| self.refused(failure));
+    async fn acquire(&self, seat: Seat, found: Found) -> Result<Guard, Error> {
+        match self.begin(seat, found).await? {
+            Some(guard) => Ok(guard),
+            None => self.wait(self.slot()?).await,
         }
+    }
+
+    /// Waits for the local turn. Its future is small, with nothing kept beside it: where thousands wait,
+    /// each hand-off pays for the memory that a waiter touches.
+    async fn wait(&self, slot: &Arc<Slot>) -> Result<Guard, Error> {
+        loop {
+            let taken = Seat::take(&self.session, slot, &self.terms).await;
+            let (seat, found) = taken.ok_or_else(|| self.refused(Failure::SessionEnded))?;
+            if let Found::Granted(token) = found {
+                return Ok(self.guard(seat, token));
+            }
+            if let Some(guard) = self.begin(seat, found).await? {
+                return Ok(guard);
+            }
+        }
+    }
+
+    /// Queues in etcd with the local turn. `None`: another key has to be registered, and that failed.
+    async fn begin(&self, seat: Seat, found: Found) -> Result<Option<Guard>, Error> {
+        if matches!(found, Found::Stale) && !self.renew(&seat).await? {
+            return Ok(None);
+        }
+        seat.slot().handle(|lock, now| lock.handle_acquire(now));
+        self.queue(seat).await?.map(Some).map_err(|failure| self.refused(failure))
     }
 
     async fn try_acquire(&self, taken: Option<(Seat, Found)>) -> Result<Option<Guard>, Error> {
@@ -349,27 +359,6 @@ impl Mutex {
 
     fn refused(&self, failure: Failure) -> Error {
         refused(&self.session, &self.name, failure)
-    }
-}
-
-/// Gives up what takes longer. It has to be cancel safe. Pinned by the caller, for it is
-/// large, and an `async fn` has room for what it is given twice.
-pub(super) async fn in_time<T>(
-    name: &str,
-    timeout: Option<Duration>,
-    locking: Pin<&mut impl Future<Output = Result<T, Error>>>,
-) -> Result<T, Error> {
-    let Some(timeout) = timeout else {
-        return locking.await;
-    };
-    match race(locking, clock::sleep_until(clock::now() + timeout)).await {
-        Either::Left(locked) => locked,
-        Either::Right(()) => Err(Error::new(
-            Code::DeadlineExceeded,
-            Origin::Library,
-            Delivery::Answered,
-            format!("lock {name:?}: not ours within {timeout:?}"),
-        )),
     }
 }
 

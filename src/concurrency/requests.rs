@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::reading::Reading;
 use crate::client::{Client, Compare, Get, Op, Route, Txn};
 use crate::core::lock::{Place, READING_KEYS_MAX, Registered};
 use crate::error::{Code, Delivery, Error, Origin};
@@ -97,30 +98,25 @@ pub(super) fn registered<'a>(
     Ok(registered)
 }
 
-/// A reading that is to be sent.
-pub(super) enum Reading<'a> {
-    One(Get<&'a Client>),
-    /// All at one revision.
-    Several(Txn<&'a Client>, usize),
-}
-
-/// What a reading showed.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) revision: Revision,
-    pub(super) queue: Vec<KeyValue>,
-    /// Of a queue there is more than this.
-    pub(super) more: bool,
-}
-
-/// The own keys and what is older, or the newest of that.
-pub(super) fn read<'a>(client: &'a Client, place: &Place, upto: Revision, whole: bool) -> Reading<'a> {
+/// The own keys and what is older, or the newest of that. `near`: what this member has will do, but
+/// several queues are asked of the leader all the same.
+pub(super) fn read(
+    client: &Client,
+    place: &Place,
+    upto: Revision,
+    whole: bool,
+    near: Option<&Route>,
+) -> Reading {
     let count = place.prefixes().count();
     if count == 1 {
         let range = client.get(queue(place)).max_create_revision(upto);
-        return Reading::One(match whole {
+        let range = match whole {
             true => range.keys_only(),
             false => newest_of(range, READING_KEYS_MAX),
+        };
+        return Reading::one(match near {
+            Some(route) => range.serializable().via(route),
+            None => range,
         });
     }
     let ranges = place.prefixes().map(|prefix| {
@@ -130,41 +126,7 @@ pub(super) fn read<'a>(client: &'a Client, place: &Place, upto: Revision, whole:
             false => newest_of(range, keys_of_each(count)),
         }
     });
-    Reading::Several(ranges.fold(client.txn(), Txn::then), count)
-}
-
-impl Reading<'_> {
-    /// What this member has will do. Several queues are asked of the leader all the same.
-    pub(super) fn near(self, route: &Route) -> Self {
-        match self {
-            Reading::One(range) => Reading::One(range.serializable().via(route)),
-            several => several,
-        }
-    }
-
-    pub(super) async fn send(self) -> Result<Read, Error> {
-        match self {
-            Reading::One(range) => {
-                let answer = range.await?;
-                Ok(Read {
-                    revision: answer.revision(),
-                    more: answer.more,
-                    queue: answer.kvs,
-                })
-            }
-            Reading::Several(txn, count) => {
-                let answer = txn.await?;
-                let mut queue = Vec::new();
-                let more = together(&answer, 0..count, &mut queue)?;
-                let revision = answer.revision();
-                Ok(Read {
-                    revision,
-                    queue,
-                    more,
-                })
-            }
-        }
-    }
+    Reading::several(ranges.fold(client.txn(), Txn::then), count)
 }
 
 /// The keys of an attempt are deleted whatever they are: none of them is ever put
@@ -290,7 +252,11 @@ fn put<'a>(txn: Txn<&'a Client>, place: &Place, value: &Bytes) -> Txn<&'a Client
 }
 
 /// Puts several queues together. Says whether one of them is longer.
-fn together(answer: &TxnResponse, ranges: Range<usize>, all: &mut Vec<KeyValue>) -> Result<bool, Error> {
+pub(super) fn together(
+    answer: &TxnResponse,
+    ranges: Range<usize>,
+    all: &mut Vec<KeyValue>,
+) -> Result<bool, Error> {
     let mut more = false;
     for index in ranges {
         let queue = range(answer, index)?;

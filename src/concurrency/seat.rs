@@ -34,26 +34,27 @@ pub(super) enum Found {
 }
 
 impl Seat {
-    /// Waits for the local turn. Cancel safe: dropped, it gives its place up.
-    pub(super) async fn take(session: &Session, slot: &Arc<Slot>, terms: Terms) -> (Seat, Found) {
+    /// Waits for the local turn; `None` once the session has ended. Cancel safe: dropped, it gives
+    /// its place up.
+    pub(super) async fn take(session: &Session, slot: &Arc<Slot>, terms: &Terms) -> Option<(Seat, Found)> {
         let mut waiter = Waiter::new(session, slot);
-        let turn = slot.turn().await;
-        let found = slot.take(waiter.left(), &terms);
-        Seat::new(session, turn, terms, found)
-    }
-
-    /// The local turn, if it is to be had now.
-    pub(super) fn try_take(session: &Session, slot: &Arc<Slot>, terms: Terms) -> Option<(Seat, Found)> {
-        let turn = slot.try_turn()?;
-        let found = slot.take(false, &terms);
+        let turn = slot.turn().await?;
+        let found = slot.take(waiter.left(), terms);
         Some(Seat::new(session, turn, terms, found))
     }
 
-    fn new(session: &Session, turn: Turn, terms: Terms, taken: Taken) -> (Seat, Found) {
+    /// The local turn, if it is to be had now.
+    pub(super) fn try_take(session: &Session, slot: &Arc<Slot>, terms: &Terms) -> Option<(Seat, Found)> {
+        let turn = slot.try_turn()?;
+        let found = slot.take(false, terms);
+        Some(Seat::new(session, turn, terms, found))
+    }
+
+    fn new(session: &Session, turn: Turn, terms: &Terms, taken: Taken) -> (Seat, Found) {
         let seat = Seat {
             session: session.clone(),
             turn,
-            terms,
+            terms: *terms,
             is_fenced: AtomicBool::new(false),
         };
         let found = match taken {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::entry::Entry;
 use super::held::Held;
-use super::mutex::in_time;
+use super::in_time::in_time;
 use super::refusal::refused;
 use super::session::Session;
 use crate::core::lock::{Claim, Failure};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,8 +150,10 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        let releasing = both(releaser::run(shared.clone()), collector::run(shared.clone()));
-        shared.client().channel().runtime().spawn(releasing);
+        let (releasing, collecting) = (releaser::run(shared.clone()), collector::run(shared.clone()));
+        shared.client().channel().runtime().spawn(async move {
+            both(pin!(releasing), pin!(collecting)).await;
+        });
         Session {
             handle: Arc::new(Handle(shared.clone())),
             shared,

@@ -104,6 +104,12 @@ impl Shared {
         }
     }
 
+    /// The session has ended, or nobody is there any more to see it end: nobody waits any longer.
+    pub(super) fn end_waiting(&self) {
+        self.lease.forget();
+        self.slots.close();
+    }
+
     /// Gives the lock back where its key is there and nobody answers for it any more: to be
     /// called by whoever may have brought that about.
     pub(super) fn settle(&self, slot: &Arc<Slot>) {

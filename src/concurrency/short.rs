@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::guard::Guard;
-use super::mutex::in_time;
+use super::in_time::in_time;
 use super::session::{Session, SessionBuilder};
 use crate::client::{Client, LeaseEnd};
 use crate::error::{Code, Error};

@@ -20,9 +20,16 @@ use crate::types::Revision;
 /// The names that a session's tasks use at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    slots: Mutex<HashMap<Arc<str>, Weak<Slot>>>,
+    names: Mutex<Names>,
     /// Others may have used the lease before.
     inherits: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    slots: HashMap<Arc<str>, Weak<Slot>>,
+    /// The session has ended.
+    is_over: bool,
 }
 
 impl Slots {
@@ -39,8 +46,8 @@ impl Slots {
         lease: &Arc<Lease>,
         make: impl FnOnce() -> Option<Place>,
     ) -> Option<Arc<Slot>> {
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get(name).and_then(Weak::upgrade) {
+        let mut names = self.lock();
+        if let Some(slot) = names.slots.get(name).and_then(Weak::upgrade) {
             return Some(slot);
         }
         let place = make()?;
@@ -57,24 +64,40 @@ impl Slots {
             place,
             templates: Templates::default(),
         });
-        slots.insert(slot.name.clone(), Arc::downgrade(&slot));
+        if names.is_over {
+            slot.turn.close();
+        }
+        names.slots.insert(slot.name.clone(), Arc::downgrade(&slot));
         Some(slot)
     }
 
+    /// The session has ended: there is no turn to be had any more, and whoever waits for one is
+    /// told. So thousands wait with neither a timer nor an ear for the session each.
+    pub(super) fn close(&self) {
+        let slots: Vec<Arc<Slot>> = {
+            let mut names = self.lock();
+            names.is_over = true;
+            names.slots.values().filter_map(Weak::upgrade).collect()
+        };
+        for slot in slots {
+            slot.turn.close();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().slots.len()
     }
 
     /// The name has no user left, unless a new slot has taken its place meanwhile.
     fn forget(&self, name: &str) {
-        let mut slots = self.lock();
+        let slots = &mut self.lock().slots;
         if slots.get(name).is_some_and(|slot| slot.strong_count() == 0) {
             slots.remove(name);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,16 +132,14 @@ impl Slot {
         &self.linger
     }
 
-    /// Waits for the turn. Cancel safe: dropped, it gives its place up.
-    pub(super) async fn turn(self: &Arc<Slot>) -> Turn {
-        // The semaphore is never closed, so there is always a permit.
-        if let Ok(permit) = self.turn.acquire().await {
-            permit.forget();
-        }
-        Turn::new(self)
+    /// Waits for the turn; `None` once the session has ended. Cancel safe: dropped, it gives its
+    /// place up.
+    pub(super) async fn turn(self: &Arc<Slot>) -> Option<Turn> {
+        self.turn.acquire().await.ok()?.forget();
+        Some(Turn::new(self))
     }
 
-    /// The turn, if nobody has it and nobody waits for it.
+    /// The turn, if nobody has it, nobody waits for it and the session has not ended.
     pub(super) fn try_turn(self: &Arc<Slot>) -> Option<Turn> {
         self.turn.try_acquire().ok()?.forget();
         Some(Turn::new(self))

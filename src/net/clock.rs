@@ -51,8 +51,8 @@ fn boot_clock() -> Instant {
 }
 
 /// Completes at `deadline`, or late, never early.
-pub(crate) async fn sleep_until(deadline: Instant) {
-    Timer::new(deadline).await;
+pub(crate) fn sleep_until(deadline: Instant) -> Timer {
+    Timer::new(deadline)
 }
 
 pin_project! {

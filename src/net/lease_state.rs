@@ -142,18 +142,6 @@ impl LeaseState {
         }
     }
 
-    /// Completes when somebody found that the lease is over: its driver, or whoever else has a
-    /// timer or looks. It has none of its own, so that many can wait at little cost.
-    pub(crate) async fn told(&self) -> LeaseEnd {
-        loop {
-            let news = self.ended.notified();
-            if let Err(end) = self.valid_until(clock::now()) {
-                return end;
-            }
-            news.await;
-        }
-    }
-
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
         let replaced = self.word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
         replaced.map(|_| ())
@@ -263,19 +251,6 @@ mod tests {
         let state = state(clock::now() + Duration::from_millis(5));
         let ended = tokio::time::timeout(Duration::from_secs(20), state.ended()).await;
         assert_eq!(ended, Ok(LeaseEnd::Expired));
-    }
-
-    #[tokio::test]
-    async fn who_has_no_timer_is_told_by_who_has_one() {
-        let state = Arc::new(state(clock::now() + Duration::from_millis(5)));
-        let waiter = tokio::spawn({
-            let state = state.clone();
-            async move { state.told().await }
-        });
-        tokio::task::yield_now().await;
-        assert_eq!(state.ended().await, LeaseEnd::Expired);
-        assert_eq!(waiter.await.ok(), Some(LeaseEnd::Expired));
-        assert_eq!(state.told().await, LeaseEnd::Expired);
     }
 
     #[tokio::test]

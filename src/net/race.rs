@@ -1,7 +1,7 @@
 //! Two futures at the same time, of which the first to finish counts, or both.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -19,9 +19,11 @@ pub(crate) fn race<A: Future, B: Future>(left: A, right: B) -> Race<A, B> {
     Race { left, right }
 }
 
-/// Waits for both.
-pub(crate) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
-    let (mut left, mut right) = (pin!(left), pin!(right));
+/// Waits for both. Pinned by the caller, for an `async fn` has room for what it is given twice.
+pub(crate) async fn both<A, B>(
+    mut left: Pin<&mut impl Future<Output = A>>,
+    mut right: Pin<&mut impl Future<Output = B>>,
+) -> (A, B) {
     match race(left.as_mut(), right.as_mut()).await {
         Either::Left(left) => (left, right.await),
         Either::Right(right) => (left.await, right),
