@@ -61,8 +61,20 @@ impl Server {
     ///
     /// Dropped before its end, nothing runs.
     pub async fn start_with(options: Options) -> io::Result<Server> {
-        let (listener, endpoint) = bind().await?;
-        let server = Server::new(&options, endpoint);
+        Server::start_on(bind().await?, options)
+    }
+
+    /// Starts an empty one that takes connections here.
+    ///
+    /// # Errors
+    ///
+    /// The listener does not know its address.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start_on(listener: TcpListener, options: Options) -> io::Result<Server> {
+        let server = Server::new(&options, endpoint(&listener)?);
         spawn(
             &server.tasks,
             connections::listen(server.leader.clone(), listener),
@@ -108,8 +120,8 @@ impl Server {
     ///
     /// Dropped before its end, no member was added.
     pub async fn add_follower(&self) -> io::Result<Follower> {
-        let (listener, endpoint) = bind().await?;
-        let follower = self.follower(endpoint);
+        let listener = bind().await?;
+        let follower = self.follower(endpoint(&listener)?);
         spawn(&self.tasks, connections::listen(follower.clone(), listener));
         Ok(Follower::new(follower))
     }
@@ -196,10 +208,12 @@ impl Server {
     }
 }
 
-async fn bind() -> io::Result<(TcpListener, String)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
-    Ok((listener, endpoint))
+async fn bind() -> io::Result<TcpListener> {
+    TcpListener::bind(("127.0.0.1", 0)).await
+}
+
+fn endpoint(listener: &TcpListener) -> io::Result<String> {
+    Ok(format!("http://{}", listener.local_addr()?))
 }
 
 #[cfg(test)]

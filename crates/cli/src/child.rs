@@ -1,0 +1,76 @@
+//! The command that runs under a lock. It is begun by way of this program itself (`stage`), so
+//! that it ends with this process, whatever ends that.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::failure::SIGNALLED;
+use crate::stage;
+
+/// Of a signal, should none be told.
+const UNTOLD: i32 = 127;
+
+#[derive(Debug)]
+pub(crate) struct Child(tokio::process::Child);
+
+impl Child {
+    /// Begins the command, with these variables beside our own. To be called on the thread that the
+    /// process began on: it is that one's end that the kernel tells the child of.
+    pub(crate) fn spawn(command: &[OsString], variables: &[(&str, OsString)]) -> io::Result<Child> {
+        let mut staged = Command::new(stage::program()?);
+        staged.arg(stage::NAME).arg(std::process::id().to_string()).arg("--").args(command);
+        staged.envs(variables.iter().map(|(name, value)| (name, value)));
+        staged.spawn().map(Child)
+    }
+
+    /// Waits for its end. Dropped before it completes, nothing was waited for.
+    pub(crate) async fn wait(&mut self) -> io::Result<u8> {
+        self.0.wait().await.map(code)
+    }
+
+    /// Sends it a signal. One that has ended by itself needs none.
+    pub(crate) fn send(&self, signal: Signal) {
+        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Asks it to end, and after this time does not ask any more.
+    pub(crate) async fn end(&mut self, grace: Duration) -> io::Result<u8> {
+        self.send(Signal::TERM);
+        // A stopped one hears nothing before it goes on.
+        self.send(Signal::CONT);
+        if let Ok(ended) = timeout(grace, self.wait()).await {
+            return ended;
+        }
+        self.send(Signal::KILL);
+        self.wait().await
+    }
+}
+
+/// As a shell has it in `$?`.
+fn code(status: ExitStatus) -> u8 {
+    let signalled = || i32::from(SIGNALLED) + status.signal().unwrap_or(UNTOLD);
+    let code = status.code().unwrap_or_else(signalled);
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_the_shells() {
+        for (raw, status) in [(0, 0), (7 << 8, 7), (9, 137), (15, 143)] {
+            assert_eq!(code(ExitStatus::from_raw(raw)), status);
+        }
+    }
+}

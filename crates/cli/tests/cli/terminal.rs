@@ -1,0 +1,60 @@
+//! On a terminal, which script(1) makes: Ctrl-C reaches the command once, and what has colours there
+//! has none in a pipe.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::run::{Run, bare, end, endpoint, send, tenure};
+
+/// The command under a terminal of its own.
+fn on_terminal(line: &str) -> Run {
+    Run::of(
+        Command::new("script")
+            .args(["-qec", line, "/dev/null"])
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR"),
+    )
+}
+
+#[test]
+fn an_interrupt_from_the_keyboard_comes_to_the_command_once() {
+    let script = r#"n=0; trap "n=\$((n+1)); echo INT" INT; trap "echo USR1 \$n; kill \$!; exit 40" USR1;
+        sleep 60 >/dev/null 2>&1 & echo ready $PPID; while :; do wait; done"#;
+    let tenure = env!("CARGO_BIN_EXE_tenure");
+    let mut terminal = on_terminal(&format!(
+        "{tenure} --endpoints {} lock keyboard -- sh -c '{script}'",
+        endpoint()
+    ));
+    let ready = terminal.line();
+    let holder: i32 = ready.strip_prefix("ready ").and_then(|pid| pid.parse().ok()).expect(&ready);
+    terminal.write(b"\x03");
+    let mut line = terminal.line();
+    while line != "INT" && line != "^CINT" {
+        assert!(line.is_empty() || line == "^C", "{line:?}");
+        line = terminal.line();
+    }
+    // Whatever tenure passed on before, comes before this.
+    send(holder, Signal::USR1);
+    assert_eq!(terminal.line(), "USR1 1");
+    assert_eq!(terminal.end().status, 40);
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let tenure_path = env!("CARGO_BIN_EXE_tenure");
+    let mut terminal = on_terminal(&format!("{tenure_path} --endpoints {} status", endpoint()));
+    let head = terminal.line();
+    assert!(head.starts_with("\u{1b}[1mendpoint "), "{head:?}");
+    assert_eq!(terminal.end().status, 0);
+    let piped = end(&mut tenure(&["status"]));
+    assert!(
+        piped.out.starts_with("endpoint ") && !piped.out.contains('\u{1b}'),
+        "{piped:?}"
+    );
+    let failed = end(bare().args(["--endpoints", "what://", "get", "a"]));
+    assert!(
+        failed.errors.starts_with("tenure: ") && !failed.errors.contains('\u{1b}'),
+        "{failed:?}"
+    );
+}
