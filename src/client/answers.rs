@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Client;
+use crate::core::namespace::{Answer, Request};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::call_options::CallOptions;
 use crate::net::clock;
@@ -28,13 +29,16 @@ pub(super) struct Answers<M, R> {
     refusals: u32,
 }
 
-impl<M: prost::Message, R: Response> Answers<M, R> {
+impl<M: Request, R: Response + Answer> Answers<M, R> {
     pub(super) fn new(
         client: Client,
         method: &'static Method,
-        request: M,
+        mut request: M,
         options: CallOptions,
     ) -> Answers<M, R> {
+        if let Some(namespace) = client.view().and_then(|view| view.namespace.as_ref()) {
+            request.enter(namespace);
+        }
         Answers {
             client,
             method,
@@ -74,8 +78,11 @@ impl<M: prost::Message, R: Response> Answers<M, R> {
     async fn read(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
         loop {
             let error = match self.read_once(within).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     self.has_answered = true;
+                    if let (Some(view), Some(answer)) = (self.client.view(), &mut answer) {
+                        view.show(answer)?;
+                    }
                     return Ok(answer);
                 }
                 Err(error) => error,

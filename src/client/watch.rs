@@ -203,16 +203,22 @@ impl IntoFuture for CreateWatch<'_> {
     fn into_future(self) -> CreatingWatch {
         let config = self.client.channel().config();
         let timer = Timer::new(clock::now() + self.timeout.unwrap_or(config.call_timeout));
+        let mut create = self.create;
         let refused = |message| State::Over(WatchEnd::refused(Error::invalid(message)));
-        let state = if self.create.request.key.is_empty() {
+        let is_empty = create.request.key.is_empty();
+        if let Some(namespace) = self.client.view().and_then(|view| view.namespace.clone()) {
+            namespace.enter_range(&mut create.request.key, &mut create.request.range_end);
+            create.namespace = Some(namespace);
+        }
+        let state = if is_empty {
             refused("a watch needs a key")
-        } else if self.create.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
+        } else if create.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
             // It would end the stream, and with it every other watch.
             refused("the watched keys are larger than a request may be")
         } else {
             State::Asked {
                 stream: Arc::clone(self.client.watch_stream()),
-                create: self.create,
+                create,
             }
         };
         CreatingWatch { state, timer }

@@ -16,11 +16,12 @@ use super::response::Response;
 use super::route::Route;
 use super::tokens::{self, Pass};
 use crate::core::auth::Refusal;
+use crate::core::namespace::Answer;
 use crate::core::pool::{EndpointId, Want};
 use crate::core::retry::{ATTEMPTS_MAX, Failure, Retry};
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
-use crate::wire::{Body, Method, Status};
+use crate::wire::{self, Body, Method, Status};
 
 /// After a second question that failed, before there is another one.
 const DETOUR_WAIT: Duration = Duration::from_millis(20);
@@ -115,6 +116,15 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// What an answer says to whoever sent the call.
+    pub(super) fn read<R: wire::Response + Answer>(&self, message: Bytes) -> Result<R, Error> {
+        let mut answer = wire::decode(message).map_err(Error::status)?;
+        if let Some(view) = &self.options.view {
+            view.show(&mut answer)?;
+        }
+        Ok(answer)
     }
 
     /// What comes after a failed attempt.

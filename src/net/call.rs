@@ -31,6 +31,7 @@ use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::route::Route;
+use crate::core::namespace::Answer;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
 
@@ -123,7 +124,7 @@ impl<R> Call<R> {
     }
 }
 
-impl<R: wire::Response> Future for Call<R> {
+impl<R: wire::Response + Answer> Future for Call<R> {
     type Output = Result<R, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Error>> {
@@ -155,7 +156,7 @@ impl<R: wire::Response> Future for Call<R> {
                 Err(error) => break Err(error),
             }
         };
-        let answer = answer.and_then(|message| wire::decode(message).map_err(Error::status));
+        let answer = answer.and_then(|message| plan.read(message));
         let answer = answer.map_err(|error| plan.name(error, state));
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;

@@ -1,7 +1,8 @@
 //! One body of tests for the client's API. It runs on whatever etcd the
 //! environment names (`TENURE_ETCD_LINE`), or on the server in memory
-//! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
-//! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
+//! (`TENURE_TEST_SERVER=embedded`), on the runtime that it names
+//! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one), and on clients that see everything,
+//! or a part of it (`TENURE_TEST_VIEW=namespace`).
 
 mod barrier;
 mod cache;
@@ -27,6 +28,7 @@ mod members;
 #[cfg(feature = "snapshot")]
 mod methods;
 mod multi;
+mod namespace;
 mod owner;
 mod queue;
 mod range_stream;

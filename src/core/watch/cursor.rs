@@ -11,6 +11,7 @@
 //! - Fragments end with the first message whose `fragment` is false. Revisions are
 //!   handed out as soon as a later one begins, so that no more is held back than one.
 
+use crate::core::namespace::Namespace;
 use crate::error::Error;
 use crate::pb::mvccpb;
 use crate::types::Revision;
@@ -33,6 +34,7 @@ pub(super) struct Cursor {
     open_bytes: usize,
     /// The message that passes it is still taken, the next one no more.
     open_bytes_max: usize,
+    namespace: Option<Namespace>,
     rules: Rules,
 }
 
@@ -59,8 +61,15 @@ impl Cursor {
             open: Vec::new(),
             open_bytes: 0,
             open_bytes_max,
+            namespace: None,
             rules,
         }
+    }
+
+    /// For a watch in this namespace.
+    pub(super) fn within(mut self, namespace: Option<Namespace>) -> Cursor {
+        self.namespace = namespace;
+        self
     }
 
     /// Where a new watch has to start to see what this one has not handed out.
@@ -146,6 +155,9 @@ impl Cursor {
         let seen = events.partition_point(|event| event.revision() < self.next);
         if seen > 0 {
             events.drain(..seen);
+        }
+        if let Some(namespace) = &self.namespace {
+            events.iter_mut().try_for_each(|event| event.leave(namespace))?;
         }
         Ok(events)
     }
