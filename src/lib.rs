@@ -61,7 +61,8 @@ pub mod core;
 
 pub use client::{
     Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Lease,
-    LeaseEnd, ListWatch, ListWatchEnd, Op, RangeStream, Route, Scheme, Txn, Update, Watch, WatchEnd,
+    LeaseEnd, ListWatch, ListWatchEnd, Mirror, MirrorEnd, MirrorProgress, Op, RangeStream, Route, Scheme,
+    Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};

@@ -21,6 +21,7 @@ mod list_watch;
 mod lock_service;
 mod maintenance;
 mod members;
+mod mirror;
 mod namespace;
 mod range_stream;
 #[cfg(feature = "unstable")]
@@ -62,6 +63,7 @@ pub use list_watch::{ListWatch, ListWatchEnd, Update};
 pub use lock_service::{LockService, ServiceLock, ServiceUnlock};
 pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
+pub use mirror::{Mirror, MirrorEnd, MirrorProgress};
 pub use range_stream::RangeStream;
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};

@@ -14,6 +14,7 @@ pub mod jitter;
 pub mod lease;
 pub mod list_watch;
 pub mod lock;
+pub mod mirror;
 pub mod namespace;
 pub mod ping;
 pub mod pool;

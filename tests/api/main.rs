@@ -27,6 +27,7 @@ mod maintenance;
 mod members;
 #[cfg(feature = "snapshot")]
 mod methods;
+mod mirror;
 mod multi;
 mod namespace;
 mod owner;
