@@ -1,6 +1,7 @@
 //! The answers to one request that has many, taken one by one: nothing is read before it is
 //! asked for, so that a slow reader holds no more than the stream's window.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Client;
@@ -12,6 +13,7 @@ use crate::net::named::named;
 use crate::net::race::{Either, race};
 use crate::net::stream::Receiver;
 use crate::net::tokens::young_wait;
+use crate::net::view::View;
 use crate::wire::{Method, Response};
 
 /// With the waits between them, longer than a member can lag behind a new token.
@@ -24,6 +26,7 @@ pub(super) struct Answers<M, R> {
     method: &'static Method,
     request: M,
     options: CallOptions,
+    view: Option<Arc<View>>,
     receiver: Option<Receiver<R>>,
     has_answered: bool,
     refusals: u32,
@@ -36,7 +39,8 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
         mut request: M,
         options: CallOptions,
     ) -> Answers<M, R> {
-        if let Some(namespace) = client.view().and_then(|view| view.namespace.as_ref()) {
+        let view = client.view().map(View::begin);
+        if let Some(namespace) = view.as_ref().and_then(|view| view.namespace.as_ref()) {
             request.enter(namespace);
         }
         Answers {
@@ -44,6 +48,7 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
             method,
             request,
             options,
+            view,
             receiver: None,
             has_answered: false,
             refusals: 0,
@@ -80,8 +85,8 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
             let error = match self.read_once(within).await {
                 Ok(mut answer) => {
                     self.has_answered = true;
-                    if let (Some(view), Some(answer)) = (self.client.view(), &mut answer) {
-                        view.show(answer)?;
+                    if let (Some(view), Some(answer)) = (&self.view, &mut answer) {
+                        view.show(answer, self.options.is_local)?;
                     }
                     return Ok(answer);
                 }

@@ -22,6 +22,7 @@ mod lock_service;
 mod maintenance;
 mod members;
 mod mirror;
+mod monotonic;
 mod namespace;
 mod range_stream;
 #[cfg(feature = "unstable")]
@@ -64,6 +65,7 @@ pub use lock_service::{LockService, ServiceLock, ServiceUnlock};
 pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
 pub use mirror::{Mirror, MirrorEnd, MirrorProgress};
+pub use monotonic::Seen;
 pub use range_stream::RangeStream;
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
@@ -243,7 +245,7 @@ impl Client {
         let Some(view) = &self.view else {
             return self.channel().unary(method, request, options);
         };
-        options.view = Some(view.clone());
+        options.view = Some(view.begin());
         let Some(namespace) = &view.namespace else {
             return self.channel().unary(method, request, options);
         };

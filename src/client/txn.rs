@@ -105,7 +105,11 @@ pub(crate) struct Verdict {
 
 impl wire::Response for Verdict {}
 
-impl Answer for Verdict {}
+impl Answer for Verdict {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
+}
 
 impl Verdict {
     pub(crate) fn revision(&self) -> Revision {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -15,6 +15,7 @@ use crate::core::watch::Create;
 pub use crate::core::watch::{Batch, BatchKind, Event, WatchEnd};
 use crate::error::Error;
 use crate::net::clock::{self, Timer};
+use crate::net::view::View;
 use crate::net::watch_driver::{Created, WatchReader, WatchStream};
 use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
@@ -221,7 +222,8 @@ impl IntoFuture for CreateWatch<'_> {
                 create,
             }
         };
-        CreatingWatch { state, timer }
+        let view = self.client.view().cloned();
+        CreatingWatch { state, timer, view }
     }
 }
 
@@ -232,6 +234,7 @@ pin_project! {
         state: State,
         #[pin]
         timer: Timer,
+        view: Option<Arc<View>>,
     }
 }
 
@@ -255,7 +258,12 @@ impl Future for CreatingWatch {
             State::Over(end) => return Poll::Ready(Err(end)),
         };
         if let Poll::Ready(created) = reader.poll_created(cx) {
-            return Poll::Ready(created.map(|created| Watch { reader, created }));
+            let view = this.view.take();
+            return Poll::Ready(created.map(|created| Watch {
+                reader,
+                created,
+                view,
+            }));
         }
         if reader.runtime().within(|| this.timer.poll(cx)).is_ready() {
             return Poll::Ready(Err(reader.too_late()));
@@ -295,6 +303,8 @@ impl fmt::Debug for CreatingWatch {
 pub struct Watch {
     reader: WatchReader,
     created: Created,
+    /// Whose answers are to be no older.
+    view: Option<Arc<View>>,
 }
 
 impl Watch {
@@ -349,7 +359,11 @@ impl Watch {
 
     /// [`Watch::next`] for those who poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, WatchEnd>> {
-        self.reader.poll_next(cx)
+        let batch = ready!(self.reader.poll_next(cx));
+        if let (Some(view), Ok(batch)) = (&self.view, &batch) {
+            view.told(batch.revision);
+        }
+        Poll::Ready(batch)
     }
 
     /// Asks the server how far the watch has come; the answer is a batch without

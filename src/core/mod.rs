@@ -15,6 +15,7 @@ pub mod lease;
 pub mod list_watch;
 pub mod lock;
 pub mod mirror;
+pub mod monotonic;
 pub mod namespace;
 pub mod ping;
 pub mod pool;

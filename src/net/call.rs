@@ -132,7 +132,11 @@ impl<R: wire::Response + Answer> Future for Call<R> {
         let (plan, state) = (this.plan, this.state);
         let answer = loop {
             let failure = match plan.poll(state, cx) {
-                Poll::Ready(Ok(answer)) => break Ok(answer),
+                Poll::Ready(Ok(message)) => match plan.read(message) {
+                    // Another member may know more.
+                    Err(error) if error.stale().is_some() => error,
+                    answer => break answer,
+                },
                 Poll::Ready(Err(failure)) => failure,
                 Poll::Pending => {
                     let at = state.timeout().map_or(plan.deadline, |at| at.min(plan.deadline));
@@ -156,7 +160,6 @@ impl<R: wire::Response + Answer> Future for Call<R> {
                 Err(error) => break Err(error),
             }
         };
-        let answer = answer.and_then(|message| plan.read(message));
         let answer = answer.map_err(|error| plan.name(error, state));
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;

@@ -2,7 +2,7 @@
 //! environment names (`TENURE_ETCD_LINE`), or on the server in memory
 //! (`TENURE_TEST_SERVER=embedded`), on the runtime that it names
 //! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one), and on clients that see everything,
-//! or a part of it (`TENURE_TEST_VIEW=namespace`).
+//! a part of it (`TENURE_TEST_VIEW=namespace`), or nothing older than before (`monotonic`).
 
 mod barrier;
 mod cache;
@@ -28,6 +28,7 @@ mod members;
 #[cfg(feature = "snapshot")]
 mod methods;
 mod mirror;
+mod monotonic;
 mod multi;
 mod namespace;
 mod owner;

@@ -157,6 +157,7 @@ pub(crate) async fn client() -> Client {
 pub(crate) fn viewed(client: Client) -> Client {
     match std::env::var("TENURE_TEST_VIEW").as_deref() {
         Ok("namespace") => client.namespace(&b"a namespace\xff"[..]),
+        Ok("monotonic") => client.monotonic(),
         Ok(other) => panic!("no such view: {other}"),
         Err(_) => client,
     }

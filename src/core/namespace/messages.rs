@@ -4,7 +4,7 @@
 use prost::Message;
 
 use super::{Namespace, Outside};
-use crate::pb::etcdserverpb::{self as pb, request_op, response_op};
+use crate::pb::etcdserverpb::{self as pb, ResponseHeader, request_op, response_op};
 use crate::pb::mvccpb::KeyValue;
 use crate::pb::{health, v3electionpb, v3lockpb};
 
@@ -23,6 +23,12 @@ pub trait Answer {
     /// The server sent a key that was not asked for.
     fn leave(&mut self, _namespace: &Namespace) -> Result<(), Outside> {
         Ok(())
+    }
+
+    /// What it says of the store that it was made from: only where that has the revision of what is in
+    /// the answer, which not every service fills in alike.
+    fn header(&self) -> Option<&ResponseHeader> {
+        None
     }
 }
 
@@ -143,11 +149,20 @@ impl Answer for pb::RangeResponse {
     fn leave(&mut self, namespace: &Namespace) -> Result<(), Outside> {
         leave_all(&mut self.kvs, namespace)
     }
+
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
 }
 
 impl Answer for pb::RangeStreamResponse {
     fn leave(&mut self, namespace: &Namespace) -> Result<(), Outside> {
         self.range_response.as_mut().map_or(Ok(()), |range| range.leave(namespace))
+    }
+
+    /// The last piece has one.
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.range_response.as_ref()?.header.as_ref()
     }
 }
 
@@ -155,11 +170,19 @@ impl Answer for pb::PutResponse {
     fn leave(&mut self, namespace: &Namespace) -> Result<(), Outside> {
         leave_all(&mut self.prev_kv, namespace)
     }
+
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
 }
 
 impl Answer for pb::DeleteRangeResponse {
     fn leave(&mut self, namespace: &Namespace) -> Result<(), Outside> {
         leave_all(&mut self.prev_kvs, namespace)
+    }
+
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
     }
 }
 
@@ -172,6 +195,10 @@ impl Answer for pb::TxnResponse {
             Some(response_op::Response::ResponseTxn(txn)) => txn.leave(namespace),
             None => Ok(()),
         })
+    }
+
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
     }
 }
 
@@ -210,4 +237,109 @@ fn leave_all<'a>(
     namespace: &Namespace,
 ) -> Result<(), Outside> {
     kvs.into_iter().try_for_each(|kv| namespace.leave_key(&mut kv.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn namespace() -> Namespace {
+        Namespace::new(Bytes::from_static(b"p/")).expect("it is not empty")
+    }
+
+    fn range(keys: &[&'static str]) -> pb::RangeResponse {
+        let kv = |key: &&'static str| KeyValue {
+            key: Bytes::from_static(key.as_bytes()),
+            ..KeyValue::default()
+        };
+        pb::RangeResponse {
+            kvs: keys.iter().map(kv).collect(),
+            ..pb::RangeResponse::default()
+        }
+    }
+
+    /// A transaction with a transaction in it with this range.
+    fn nested(range: pb::RangeResponse) -> pb::TxnResponse {
+        let txn = |response| pb::TxnResponse {
+            responses: vec![pb::ResponseOp {
+                response: Some(response),
+            }],
+            ..pb::TxnResponse::default()
+        };
+        let inner = txn(response_op::Response::ResponseRange(range));
+        txn(response_op::Response::ResponseTxn(inner))
+    }
+
+    #[test]
+    fn a_key_that_was_not_asked_for_is_refused_wherever_it_is() {
+        for (keys, left) in [(&["p/a", "p/b"][..], Ok(())), (&["p/a", "q/b"], Err(Outside))] {
+            assert_eq!(range(keys).leave(&namespace()), left);
+            assert_eq!(nested(range(keys)).leave(&namespace()), left);
+        }
+    }
+
+    /// Each field of a message that is a key, or has keys, from the sources.
+    fn keyed_fields() -> Vec<String> {
+        let sources = [
+            include_str!("../../../proto/etcdserverpb.proto"),
+            include_str!("../../../proto/v3lockpb.proto"),
+            include_str!("../../../proto/v3electionpb.proto"),
+        ];
+        let mut found = Vec::new();
+        let mut message = "";
+        for line in sources.iter().flat_map(|source| source.lines()).map(str::trim) {
+            let words: Vec<&str> = line.trim_start_matches("repeated ").split([' ', ';']).collect();
+            match words[..] {
+                ["message", name, ..] => message = name,
+                ["bytes", "value" | "blob", ..] => {}
+                [
+                    "bytes" | "mvccpb.KeyValue" | "mvccpb.Event" | "LeaderKey",
+                    field,
+                    "=",
+                    ..,
+                ] => {
+                    found.push(format!("{message}.{field}"));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The watch's are mapped by its client and its cursor. Those of a permission are whole keys.
+    #[test]
+    fn every_key_of_the_protocol_is_known_here() {
+        let known = [
+            "RangeRequest.key",
+            "RangeRequest.range_end",
+            "RangeResponse.kvs",
+            "PutRequest.key",
+            "PutResponse.prev_kv",
+            "DeleteRangeRequest.key",
+            "DeleteRangeRequest.range_end",
+            "DeleteRangeResponse.prev_kvs",
+            "Compare.key",
+            "Compare.range_end",
+            "WatchCreateRequest.key",
+            "WatchCreateRequest.range_end",
+            "WatchResponse.events",
+            "LeaseTimeToLiveResponse.keys",
+            "AuthRoleRevokePermissionRequest.key",
+            "AuthRoleRevokePermissionRequest.range_end",
+            "LockRequest.name",
+            "LockResponse.key",
+            "UnlockRequest.key",
+            "CampaignRequest.name",
+            "CampaignResponse.leader",
+            "LeaderKey.name",
+            "LeaderKey.key",
+            "LeaderRequest.name",
+            "LeaderResponse.kv",
+            "ResignRequest.leader",
+            "ProclaimRequest.leader",
+        ];
+        assert_eq!(keyed_fields(), known, "proto/ has another list");
+    }
 }

@@ -193,3 +193,39 @@ impl Cursor {
         std::mem::take(&mut self.open)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn put(key: &'static str, mod_revision: i64) -> mvccpb::Event {
+        let kv = mvccpb::KeyValue {
+            key: Bytes::from_static(key.as_bytes()),
+            mod_revision,
+            ..mvccpb::KeyValue::default()
+        };
+        mvccpb::Event {
+            kv: Some(kv.clone()),
+            prev_kv: Some(kv),
+            ..mvccpb::Event::default()
+        }
+    }
+
+    #[test]
+    fn events_are_told_with_the_keys_of_the_namespace_and_strangers_break_the_stream() {
+        let namespace = Namespace::new(Bytes::from_static(b"p/"));
+        let cursor = || Cursor::new(Revision(5), Revision(4), 1 << 20, Rules::here());
+        let mut within = cursor().within(namespace);
+        let batch = within.handle_events(Revision(6), vec![put("p/a", 5)], false);
+        let batch = batch.expect("it is inside").expect("it is whole");
+        assert_eq!(batch.events[0].kv().key, "a");
+        assert_eq!(batch.events[0].prev_kv().map(|kv| &kv.key[..]), Some(&b"a"[..]));
+        let events = vec![put("p/b", 6), put("q/b", 6)];
+        assert!(matches!(
+            within.handle_events(Revision(6), events, false),
+            Err(Stop::Breach(_))
+        ));
+    }
+}
