@@ -271,8 +271,14 @@ fn a_cache_and_a_list_are_of_the_namespace() {
         let cache = inside.list_watch(KeyRange::all()).page_size(2).into_cache();
         patiently("the list", cache.synced()).await.unwrap();
         assert_eq!(cache.len(), 6);
-        let put = inside.put("new", "x").await.unwrap();
-        patiently("the change", cache.wait_for(put.revision())).await.unwrap();
+        inside.put("new", "x").await.unwrap();
+        // Not by the revision: servers before 3.4.25 are ahead of their events with it.
+        patiently("the change", async {
+            while cache.get("new").is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
         assert_eq!(cache.get("new").unwrap().key, "new");
         assert_eq!(cache.len(), 7);
     });
