@@ -39,6 +39,7 @@ main() {
         step "API tests on etcd $line" on_etcd "$line" tests -p tenure --test api
     done
     step "API tests on the embedded server" embedded on_etcd "$newest" tests -p tenure --test api
+    step "API tests in a namespace" namespace embedded on_etcd "$newest" tests -p tenure --test api
     step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
     step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw --test storm
     step "tests of simulated time" tests -p tenure --features unstable --lib simulation
@@ -95,6 +96,11 @@ on_etcd() {
 
 current_thread() {
     export TENURE_TEST_RUNTIME=current_thread
+    "$@"
+}
+
+namespace() {
+    export TENURE_TEST_VIEW=namespace
     "$@"
 }
 

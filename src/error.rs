@@ -5,6 +5,7 @@
 //! The texts that etcd answers with are [`EtcdError`], in `error/etcd.rs`.
 
 mod etcd;
+mod stale;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use etcd::EtcdError;
+pub use stale::Stale;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsError;
 #[cfg(feature = "tls")]
@@ -342,6 +344,12 @@ impl Error {
     #[must_use]
     pub fn tls(&self) -> Option<TlsFailure> {
         tls::failure_in(self)
+    }
+
+    /// Why a client that [never goes back](crate::Client::monotonic) refused the answer, where that is why.
+    #[must_use]
+    pub fn stale(&self) -> Option<Stale> {
+        stale::stale_in(self)
     }
 
     /// Whether a lock, a leadership, or whatever else was held is ours no more, which

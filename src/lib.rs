@@ -61,7 +61,8 @@ pub mod core;
 
 pub use client::{
     Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Lease,
-    LeaseEnd, ListWatch, ListWatchEnd, Op, RangeStream, Route, Scheme, Txn, Update, Watch, WatchEnd,
+    LeaseEnd, ListWatch, ListWatchEnd, Mirror, MirrorEnd, MirrorProgress, Op, RangeStream, Route, Scheme,
+    Seen, Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};
@@ -76,7 +77,7 @@ pub use config::Tls;
 pub use config::{Auth, Config};
 #[cfg(feature = "tls")]
 pub use error::TlsFailure;
-pub use error::{Code, Delivery, Error, EtcdError, Origin};
+pub use error::{Code, Delivery, Error, EtcdError, Origin, Stale};
 #[cfg(feature = "unstable")]
 pub use net::simulation::Simulation;
 pub use types::{KeyRange, LeaseId, MemberId, Revision, WatchId};

@@ -1,9 +1,11 @@
 //! The answers to one request that has many, taken one by one: nothing is read before it is
 //! asked for, so that a slow reader holds no more than the stream's window.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Client;
+use crate::core::namespace::{Answer, Request};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::call_options::CallOptions;
 use crate::net::clock;
@@ -11,6 +13,7 @@ use crate::net::named::named;
 use crate::net::race::{Either, race};
 use crate::net::stream::Receiver;
 use crate::net::tokens::young_wait;
+use crate::net::view::View;
 use crate::wire::{Method, Response};
 
 /// With the waits between them, longer than a member can lag behind a new token.
@@ -23,23 +26,29 @@ pub(super) struct Answers<M, R> {
     method: &'static Method,
     request: M,
     options: CallOptions,
+    view: Option<Arc<View>>,
     receiver: Option<Receiver<R>>,
     has_answered: bool,
     refusals: u32,
 }
 
-impl<M: prost::Message, R: Response> Answers<M, R> {
+impl<M: Request, R: Response + Answer> Answers<M, R> {
     pub(super) fn new(
         client: Client,
         method: &'static Method,
-        request: M,
+        mut request: M,
         options: CallOptions,
     ) -> Answers<M, R> {
+        let view = client.view().map(View::begin);
+        if let Some(namespace) = view.as_ref().and_then(|view| view.namespace.as_ref()) {
+            request.enter(namespace);
+        }
         Answers {
             client,
             method,
             request,
             options,
+            view,
             receiver: None,
             has_answered: false,
             refusals: 0,
@@ -74,8 +83,11 @@ impl<M: prost::Message, R: Response> Answers<M, R> {
     async fn read(&mut self, within: Option<Duration>) -> Result<Option<R>, Error> {
         loop {
             let error = match self.read_once(within).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     self.has_answered = true;
+                    if let (Some(view), Some(answer)) = (&self.view, &mut answer) {
+                        view.show(answer, self.options.is_local)?;
+                    }
                     return Ok(answer);
                 }
                 Err(error) => error,

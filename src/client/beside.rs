@@ -27,6 +27,14 @@ impl Beside {
         })
     }
 
+    /// Another one of its users, as long as there is one.
+    pub(super) fn counted(&self) -> Option<Beside> {
+        match self {
+            Beside::Counted(_) => Some(self.clone()),
+            Beside::Uncounted(kept) => kept.upgrade().map(Beside::Counted),
+        }
+    }
+
     /// What is kept, which is made now if it is not there yet. `None` where all users are gone.
     pub(super) fn get<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
         let kept = match self {

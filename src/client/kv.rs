@@ -101,7 +101,7 @@ macro_rules! awaited {
             type IntoFuture = Call<$response>;
 
             fn into_future(self) -> Call<$response> {
-                self.client.channel().unary(&$method, &self.request, self.options)
+                self.client.unary(&$method, &self.request, self.options)
             }
         }
     };

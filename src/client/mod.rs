@@ -21,6 +21,9 @@ mod list_watch;
 mod lock_service;
 mod maintenance;
 mod members;
+mod mirror;
+mod monotonic;
+mod namespace;
 mod range_stream;
 #[cfg(feature = "unstable")]
 mod raw;
@@ -30,6 +33,7 @@ mod snapshot;
 mod txn;
 mod unary;
 mod users;
+mod views;
 mod watch;
 
 use std::any::Any;
@@ -60,6 +64,8 @@ pub use list_watch::{ListWatch, ListWatchEnd, Update};
 pub use lock_service::{LockService, ServiceLock, ServiceUnlock};
 pub use maintenance::{Defragment, Hash, HashKv, Maintenance, MoveLeader, Status};
 pub use members::{MemberAdd, MemberList, MemberPromote, MemberRemove, MemberUpdate, Members};
+pub use mirror::{Mirror, MirrorEnd, MirrorProgress};
+pub use monotonic::Seen;
 pub use range_stream::RangeStream;
 #[cfg(feature = "unstable")]
 pub use raw::{RawAnswer, RawCall};
@@ -75,15 +81,20 @@ pub use users::{
 pub use watch::{Batch, BatchKind, CreateWatch, CreatingWatch, Event, Watch, WatchEnd};
 
 use beside::Beside;
+use views::Views;
 
 use crate::config::Config;
+use crate::core::namespace::Request;
 use crate::error::Error;
+use crate::net::call_options::CallOptions;
 use crate::net::channel::Channel;
 use crate::net::dial::{Once, Socket};
 use crate::net::lease_keeper::LeaseKeeper;
 use crate::net::runtime::Runtime;
 use crate::net::tokens::Tokens;
+use crate::net::view::View;
 use crate::net::watch_driver::WatchStream;
+use crate::wire::Method;
 
 /// A client of one etcd cluster: a cheap clone, every call takes `&self`.
 ///
@@ -103,12 +114,14 @@ use crate::net::watch_driver::WatchStream;
 pub struct Client {
     inner: Arc<Inner>,
     beside: Beside,
+    view: Option<Arc<View>>,
 }
 
 struct Inner {
     channel: Channel,
     leases_kept: LeaseKeeper,
     watches: Arc<WatchStream>,
+    views: Views,
 }
 
 impl Client {
@@ -197,11 +210,13 @@ impl Client {
         let inner = Inner {
             leases_kept: LeaseKeeper::new(channel.clone(), chance()),
             watches: WatchStream::new(channel.clone(), chance()),
+            views: Views::default(),
             channel,
         };
         Ok(Client {
             inner: Arc::new(inner),
             beside: Beside::new(),
+            view: None,
         })
     }
 
@@ -210,6 +225,7 @@ impl Client {
         Client {
             inner: self.inner.clone(),
             beside: self.beside.uncounted(),
+            view: self.view.clone(),
         }
     }
 
@@ -217,6 +233,29 @@ impl Client {
     /// first call. It goes with the last clone that a user has: `None` from then on.
     pub(crate) fn beside<T: Any + Default + Send + Sync>(&self) -> Option<Arc<T>> {
         self.beside.get()
+    }
+
+    /// A call of `method`, seen as this client sees.
+    pub(crate) fn unary<M: Request, R>(
+        &self,
+        method: &'static Method,
+        request: &M,
+        mut options: CallOptions,
+    ) -> Call<R> {
+        let Some(view) = &self.view else {
+            return self.channel().unary(method, request, options);
+        };
+        options.view = Some(view.begin());
+        let Some(namespace) = &view.namespace else {
+            return self.channel().unary(method, request, options);
+        };
+        let mut request = request.clone();
+        request.enter(namespace);
+        self.channel().unary(method, &request, options)
+    }
+
+    pub(crate) fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
     }
 
     pub(crate) fn channel(&self) -> &Channel {
@@ -234,7 +273,12 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("endpoints", self.channel()).finish()
+        let mut client = f.debug_struct("Client");
+        client.field("endpoints", self.channel());
+        if let Some(view) = &self.view {
+            client.field("view", view);
+        }
+        client.finish()
     }
 }
 

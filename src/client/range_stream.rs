@@ -164,7 +164,7 @@ impl RangeStream {
             };
             let options = CallOptions::default();
             let page: Result<RangeResponse, Error> =
-                self.client.channel().unary(&method::RANGE, &request, options).await;
+                self.client.unary(&method::RANGE, &request, options).await;
             match page {
                 Ok(page) => {
                     self.begin(&page)?;

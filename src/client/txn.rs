@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::kv::{awaited, idempotent};
 use super::{Call, Client, Delete, Get, Put, Route};
+use crate::core::namespace::Answer;
 use crate::core::pool::Class;
 use crate::net::call_options::CallOptions;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -71,8 +72,8 @@ impl Txn<&Client> {
 
 impl Txn<()> {
     /// Sends it as it is.
-    pub(crate) fn send<R: wire::Response>(&self, client: &Client) -> Call<R> {
-        client.channel().unary(&method::kv::TXN, &self.request, self.options.clone())
+    pub(crate) fn send<R: wire::Response + Answer>(&self, client: &Client) -> Call<R> {
+        client.unary(&method::kv::TXN, &self.request, self.options.clone())
     }
 
     /// Has the nth comparison, which is one of revisions, compare with another one.
@@ -103,6 +104,12 @@ pub(crate) struct Verdict {
 }
 
 impl wire::Response for Verdict {}
+
+impl Answer for Verdict {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
+}
 
 impl Verdict {
     pub(crate) fn revision(&self) -> Revision {

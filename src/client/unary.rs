@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{Call, Client};
+use crate::core::namespace::{Answer, Request};
 use crate::error::Error;
 use crate::net::call_options::CallOptions;
 use crate::wire::{Method, Response};
@@ -70,12 +71,12 @@ impl<'a, M, R> Unary<'a, M, R> {
     }
 }
 
-impl<M: prost::Message, R: Response> IntoFuture for Unary<'_, M, R> {
+impl<M: Request, R: Response + Answer> IntoFuture for Unary<'_, M, R> {
     type Output = Result<R, Error>;
     type IntoFuture = Call<R>;
 
     fn into_future(self) -> Call<R> {
-        self.client.channel().unary(self.method, &self.request, self.options)
+        self.client.unary(self.method, &self.request, self.options)
     }
 }
 

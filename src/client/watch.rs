@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -15,6 +15,7 @@ use crate::core::watch::Create;
 pub use crate::core::watch::{Batch, BatchKind, Event, WatchEnd};
 use crate::error::Error;
 use crate::net::clock::{self, Timer};
+use crate::net::view::View;
 use crate::net::watch_driver::{Created, WatchReader, WatchStream};
 use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
@@ -203,19 +204,26 @@ impl IntoFuture for CreateWatch<'_> {
     fn into_future(self) -> CreatingWatch {
         let config = self.client.channel().config();
         let timer = Timer::new(clock::now() + self.timeout.unwrap_or(config.call_timeout));
+        let mut create = self.create;
         let refused = |message| State::Over(WatchEnd::refused(Error::invalid(message)));
-        let state = if self.create.request.key.is_empty() {
+        let is_empty = create.request.key.is_empty();
+        if let Some(namespace) = self.client.view().and_then(|view| view.namespace.clone()) {
+            namespace.enter_range(&mut create.request.key, &mut create.request.range_end);
+            create.namespace = Some(namespace);
+        }
+        let state = if is_empty {
             refused("a watch needs a key")
-        } else if self.create.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
+        } else if create.request.encoded_len() + ENVELOPE_BYTES > config.request_bytes_max {
             // It would end the stream, and with it every other watch.
             refused("the watched keys are larger than a request may be")
         } else {
             State::Asked {
                 stream: Arc::clone(self.client.watch_stream()),
-                create: self.create,
+                create,
             }
         };
-        CreatingWatch { state, timer }
+        let view = self.client.view().cloned();
+        CreatingWatch { state, timer, view }
     }
 }
 
@@ -226,6 +234,7 @@ pin_project! {
         state: State,
         #[pin]
         timer: Timer,
+        view: Option<Arc<View>>,
     }
 }
 
@@ -249,7 +258,12 @@ impl Future for CreatingWatch {
             State::Over(end) => return Poll::Ready(Err(end)),
         };
         if let Poll::Ready(created) = reader.poll_created(cx) {
-            return Poll::Ready(created.map(|created| Watch { reader, created }));
+            let view = this.view.take();
+            return Poll::Ready(created.map(|created| Watch {
+                reader,
+                created,
+                view,
+            }));
         }
         if reader.runtime().within(|| this.timer.poll(cx)).is_ready() {
             return Poll::Ready(Err(reader.too_late()));
@@ -289,6 +303,8 @@ impl fmt::Debug for CreatingWatch {
 pub struct Watch {
     reader: WatchReader,
     created: Created,
+    /// Whose answers are to be no older.
+    view: Option<Arc<View>>,
 }
 
 impl Watch {
@@ -343,7 +359,11 @@ impl Watch {
 
     /// [`Watch::next`] for those who poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, WatchEnd>> {
-        self.reader.poll_next(cx)
+        let batch = ready!(self.reader.poll_next(cx));
+        if let (Some(view), Ok(batch)) = (&self.view, &batch) {
+            view.told(batch.revision);
+        }
+        Poll::Ready(batch)
     }
 
     /// Asks the server how far the watch has come; the answer is a batch without

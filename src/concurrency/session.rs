@@ -134,7 +134,7 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let client = self.client.clone();
+            let client = self.client.forgetful();
             let Some(id) = self.lease else {
                 let lease = self.client.lease(self.ttl).reserve(self.lock_delay).await?;
                 return Ok(Session::new(client, lease, self.gate_prefix));
@@ -166,7 +166,7 @@ impl Session {
         self.shared.lease().id()
     }
 
-    /// The client that the session was opened on.
+    /// The client that the session was opened on, though not [monotonic](Client::monotonic).
     #[must_use]
     pub fn client(&self) -> &Client {
         self.shared.client()

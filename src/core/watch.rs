@@ -452,6 +452,7 @@ impl<R: Clone> Watches<R> {
         };
         let revision = response.revision();
         let cursor = Cursor::new(watch.start(), revision, watch.create.buffer_bytes, self.rules);
+        let cursor = cursor.within(watch.create.namespace.clone());
         let before = cursor.next();
         watch.state = State::Live(Live { id, cursor, before });
         self.ids.insert(id, key);

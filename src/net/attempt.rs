@@ -16,11 +16,12 @@ use super::response::Response;
 use super::route::Route;
 use super::tokens::{self, Pass};
 use crate::core::auth::Refusal;
+use crate::core::namespace::Answer;
 use crate::core::pool::{EndpointId, Want};
 use crate::core::retry::{ATTEMPTS_MAX, Failure, Retry};
 use crate::core::time::Instant;
-use crate::error::{Code, Delivery, Error, Origin};
-use crate::wire::{Body, Method, Status};
+use crate::error::{Code, Delivery, Error, Origin, Stale};
+use crate::wire::{self, Body, Method, Status};
 
 /// After a second question that failed, before there is another one.
 const DETOUR_WAIT: Duration = Duration::from_millis(20);
@@ -117,6 +118,15 @@ impl Plan {
         }
     }
 
+    /// What an answer says to whoever sent the call.
+    pub(super) fn read<R: wire::Response + Answer>(&self, message: Bytes) -> Result<R, Error> {
+        let mut answer = wire::decode(message).map_err(Error::status)?;
+        if let Some(view) = &self.options.view {
+            view.show(&mut answer, self.options.is_local)?;
+        }
+        Ok(answer)
+    }
+
     /// What comes after a failed attempt.
     ///
     /// # Errors
@@ -130,7 +140,8 @@ impl Plan {
         if self.options.route.is_some() {
             return Err(error);
         }
-        let repeatable = self.method.safe_to_retry || self.options.idempotent;
+        let is_stale = matches!(error.stale(), Some(Stale::Behind { .. }));
+        let repeatable = self.method.safe_to_retry || self.options.idempotent || is_stale;
         let (mut retry, was_unknown) = match self.failed.take() {
             Some(failed) => (failed.retry, failed.is_unknown),
             None => (Retry::new(self.deadline.0), false),

@@ -31,6 +31,7 @@ use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::route::Route;
+use crate::core::namespace::Answer;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
 
@@ -128,7 +129,7 @@ impl<R> Call<R> {
     }
 }
 
-impl<R: wire::Response> Future for Call<R> {
+impl<R: wire::Response + Answer> Future for Call<R> {
     type Output = Result<R, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Error>> {
@@ -136,7 +137,11 @@ impl<R: wire::Response> Future for Call<R> {
         let (plan, state) = (this.plan, this.state);
         let answer = loop {
             let failure = match plan.poll(state, cx) {
-                Poll::Ready(Ok(answer)) => break Ok(answer),
+                Poll::Ready(Ok(message)) => match plan.read(message) {
+                    // Another member may know more.
+                    Err(error) if error.stale().is_some() => error,
+                    answer => break answer,
+                },
                 Poll::Ready(Err(failure)) => failure,
                 Poll::Pending => {
                     let at = state.timeout().map_or(plan.deadline, |at| at.min(plan.deadline));
@@ -160,7 +165,6 @@ impl<R: wire::Response> Future for Call<R> {
                 Err(error) => break Err(error),
             }
         };
-        let answer = answer.and_then(|message| wire::decode(message).map_err(Error::status));
         let answer = answer.map_err(|error| plan.name(error, state));
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::route::Route;
+use super::view::View;
 use crate::core::pool::{Class, EndpointId};
 
 /// The options of one call.
@@ -21,6 +22,8 @@ pub(crate) struct CallOptions {
     pub(crate) is_local: bool,
     /// Goes without a token, to ask for one.
     pub(crate) is_anonymous: bool,
+    /// Through which the answer is seen.
+    pub(crate) view: Option<Arc<View>>,
 }
 
 /// One of the client's endpoints, by name and by number: removed and added again, it is another.

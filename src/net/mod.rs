@@ -37,6 +37,7 @@ mod sync;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod tokens;
+pub(crate) mod view;
 pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;

@@ -10,7 +10,7 @@ use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
 use crate::linger::until_watches_are;
 use crate::lock::{TTL, session};
-use crate::support::{OwnServer, client, endpoints, patiently, run};
+use crate::support::{OwnServer, client, endpoints, patiently, run, viewed};
 
 /// Long enough to be wrong in.
 const WHILE: Duration = Duration::from_millis(150);
@@ -58,7 +58,7 @@ fn a_barrier_lets_nobody_past_until_all_holds_are_released() {
 fn a_barrier_that_is_open_for_a_moment_lets_past() {
     run(async {
         let server = OwnServer::start();
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let barrier = client.barrier("barrier/moment");
         for _ in 0..5 {
@@ -100,7 +100,7 @@ fn a_hold_whose_answer_is_lost_is_one_hold_and_goes_for_good() {
     run(async {
         let outside = client().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let barrier = client.barrier("barrier/lost");
         proxy.flow(Direction::Down, Flow::Hold);
@@ -125,9 +125,9 @@ fn a_hold_whose_answer_is_lost_is_one_hold_and_goes_for_good() {
 fn a_wait_outlives_a_compaction_and_the_connection() {
     let server = OwnServer::start();
     run(async {
-        let outside = Client::connect(server.endpoints()).await.unwrap();
+        let outside = viewed(Client::connect(server.endpoints()).await.unwrap());
         let proxy = Proxy::start(&server.endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         let session = outside.session().ttl(TTL).await.unwrap();
         let hold = outside.barrier("compacted").hold(&session).await.unwrap();
         let barrier = client.barrier("compacted");
@@ -199,7 +199,7 @@ fn a_count_whose_answer_is_lost_counts_once() {
     run(async {
         let outside = client().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         outside.latch("latch/lost", 5).remaining().await.unwrap();
         let latch = client.latch("latch/lost", 5);
         let lose = async {

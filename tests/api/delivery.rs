@@ -2,7 +2,7 @@
 
 use tenure::{Client, Config, Event, KeyRange, Revision, Watch, WatchEnd};
 
-use crate::support::{OwnServer, client, endpoints, patiently, run};
+use crate::support::{OwnServer, client, endpoints, patiently, run, viewed};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -53,7 +53,7 @@ fn a_replay_that_is_more_than_the_client_takes_comes_in_pieces() {
         }
         // Room for the server's pieces, and not for the 3 MiB in one.
         let config = Config::default().response_bytes_max(2 << 20);
-        let client = Client::connect_with(endpoints(), config).await.unwrap();
+        let client = viewed(Client::connect_with(endpoints(), config).await.unwrap());
         let mut watch = client.watch("delivery/replay").start_revision(written[0]).await.unwrap();
         assert_eq!(revisions(&mut watch, WRITES).await, written);
         assert_eq!(watch.reconnects(), 1);
@@ -105,7 +105,7 @@ fn a_compaction_while_a_reader_is_behind_is_told_once_it_has_read_the_rest() {
     // Its own server: others would be told of the compaction too.
     let server = OwnServer::start();
     run(async {
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let mut watch = client.watch("key").buffer_bytes(4 << 10).await.unwrap();
         let mut quick = client.watch("key").await.unwrap();
         let mut last = Revision::ZERO;

@@ -9,7 +9,7 @@ use tenure_proxy::{Direction, Flow, Proxy};
 
 use crate::barrier::{keys, lose_answers, waits};
 use crate::lock::{TTL, session};
-use crate::support::{client, endpoints, patiently, run};
+use crate::support::{client, endpoints, patiently, run, viewed};
 
 const PARTIES: usize = 4;
 
@@ -109,7 +109,7 @@ fn a_place_whose_answer_is_lost_is_one_place() {
         let outside = client().await;
         let other = session().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let barrier = session.double_barrier("double/lost", 2);
         let mut entering = Box::pin(barrier.enter());

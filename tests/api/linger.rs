@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tenure::{Client, Guard, KeyRange, Mutex, Session};
 
 use crate::lock::{TTL, session, until_queue_is};
-use crate::support::{OwnServer, client, counted_client, counted_client_of, patiently, run};
+use crate::support::{OwnServer, client, counted_client, counted_client_of, patiently, run, viewed};
 
 /// No test takes so long.
 const LONG: Duration = Duration::from_secs(3600);
@@ -212,14 +212,14 @@ fn a_key_that_somebody_deleted_is_not_granted_again() {
 fn without_its_watch_it_does_not_linger() {
     run(async {
         let server = OwnServer::start();
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let mutex = lingering(&session, "linger/deaf");
         drop(relocked(&mutex).await);
         server.kill();
         server.start_again();
         // Nobody here locks it again, and nobody else has asked for it.
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         until_queue_is(&client, "linger/deaf", 0).await;
         // A new watch makes it possible again.
         drop(relocked(&mutex).await);
@@ -231,7 +231,7 @@ fn without_its_watch_it_does_not_linger() {
 fn recalls_that_do_not_pay_switch_it_off_for_a_while() {
     run(async {
         let server = OwnServer::start();
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let (one, two) = (
             client.session().ttl(TTL).await.unwrap(),
             client.session().ttl(TTL).await.unwrap(),
@@ -267,7 +267,7 @@ fn recalls_that_do_not_pay_switch_it_off_for_a_while() {
 fn somebody_who_waited_before_its_watch_is_a_recall_too() {
     run(async {
         let server = OwnServer::start();
-        let other = Client::connect(server.endpoints()).await.unwrap();
+        let other = viewed(Client::connect(server.endpoints()).await.unwrap());
         let held = other.session().ttl(TTL).await.unwrap();
         let last = other.session().ttl(TTL).await.unwrap();
         let (client, sent) = counted_client_of(server.endpoints()).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tenure::{Client, Code, Config, Event, KeyRange, ListWatch, ListWatchEnd, Op, Revision, Update};
 
-use crate::support::{OwnServer, client, counted_client, patiently, run};
+use crate::support::{OwnServer, client, counted_client, patiently, run, viewed};
 
 /// More would slow down the writer that they are to keep up with, on a busy machine without end.
 const READERS_MAX: usize = 20;
@@ -94,7 +94,7 @@ fn a_prefix_is_listed_in_pages_and_watched_from_where_the_list_ends() {
 fn under_writes_each_list_and_each_change_add_up_to_the_store() {
     let server = OwnServer::start();
     run(async {
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let writing = {
             let client = client.clone();
             tokio::spawn(async move {
@@ -136,7 +136,7 @@ fn under_writes_each_list_and_each_change_add_up_to_the_store() {
 fn a_compaction_between_two_pages_costs_one_more_list_and_repeats_nothing() {
     let server = OwnServer::start();
     run(async {
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         for index in 0..6 {
             client.put(format!("between/{index}"), "value").await.unwrap();
         }
@@ -180,7 +180,7 @@ fn a_page_that_is_larger_than_a_response_may_be_is_read_in_halves() {
             writer.put(format!("list/large/{index}"), vec![b'x'; 100 << 10]).await.unwrap();
         }
         let config = Config::default().response_bytes_max(256 << 10);
-        let client = Client::connect_with(crate::support::endpoints(), config).await.unwrap();
+        let client = viewed(Client::connect_with(crate::support::endpoints(), config).await.unwrap());
         let mut list_watch = client.list_watch(KeyRange::prefix("list/large/"));
         let mut has = Contents::default();
         let (revision, updates) = has.list(&mut list_watch).await;

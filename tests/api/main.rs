@@ -1,7 +1,8 @@
 //! One body of tests for the client's API. It runs on whatever etcd the
 //! environment names (`TENURE_ETCD_LINE`), or on the server in memory
-//! (`TENURE_TEST_SERVER=embedded`), and on the runtime that it names
-//! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one).
+//! (`TENURE_TEST_SERVER=embedded`), on the runtime that it names
+//! (`TENURE_TEST_RUNTIME=current_thread`, else a multi-threaded one), and on clients that see everything,
+//! a part of it (`TENURE_TEST_VIEW=namespace`), or nothing older than before (`monotonic`).
 
 mod barrier;
 mod cache;
@@ -26,7 +27,10 @@ mod maintenance;
 mod members;
 #[cfg(feature = "snapshot")]
 mod methods;
+mod mirror;
+mod monotonic;
 mod multi;
+mod namespace;
 mod owner;
 mod queue;
 mod range_stream;

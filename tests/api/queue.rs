@@ -11,7 +11,7 @@ use tenure_proxy::{Direction, Flow, Proxy};
 
 use crate::barrier::{keys, lose_answers, waits};
 use crate::lock::{TTL, session};
-use crate::support::{client, endpoints, patiently, run};
+use crate::support::{client, endpoints, patiently, run, viewed};
 
 async fn until_keys(client: &Client, prefix: &str, count: i64) {
     patiently(&format!("{count} keys below {prefix}"), async {
@@ -150,7 +150,7 @@ fn a_put_whose_answer_is_lost_is_one_item() {
     run(async {
         let outside = client().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let queue = session.queue("queue/lost");
         for count in 1..=3 {
@@ -177,7 +177,7 @@ fn a_claim_and_an_end_whose_answers_are_lost_are_one_each() {
     run(async {
         let outside = client().await;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+        let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let queue = session.queue("queue/claim");
         queue.put("item").await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenure::{Client, Code, Committed, Delivery, Error, EtcdError, Isolation, KeyRange, Origin, Transaction};
 use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
-use crate::support::{OwnServer, client, counted_client, endpoints, patiently, run};
+use crate::support::{OwnServer, client, counted_client, endpoints, patiently, run, viewed};
 
 const LEVELS: [Isolation; 4] = [
     Isolation::SerializableSnapshot,
@@ -363,7 +363,7 @@ fn attempts_and_time_are_bounded() {
 fn what_it_reads_may_be_compacted_meanwhile() {
     let server = OwnServer::start();
     run(async {
-        let client = Client::connect(server.endpoints()).await.unwrap();
+        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         client.put("one", "1").await.unwrap();
         let before = async |t: &Transaction| number(t, "one").await.map(drop);
         let other = async || {
@@ -383,7 +383,7 @@ fn a_commit_whose_answer_is_lost_is_told_and_not_run_again_unless_it_may_be() {
         let outside = client().await;
         for idempotent in [false, true] {
             let proxy = Proxy::start(&endpoints()[0]).unwrap();
-            let client = Client::connect([proxy.endpoint()]).await.unwrap();
+            let client = viewed(Client::connect([proxy.endpoint()]).await.unwrap());
             let key = format!("stm/lost/{idempotent}");
             let runs = AtomicU32::new(0);
             let mut stm = client.stm();

@@ -150,7 +150,17 @@ impl Embedded {
 }
 
 pub(crate) async fn client() -> Client {
-    Client::connect(endpoints()).await.expect("a client of the shared server")
+    viewed(Client::connect(endpoints()).await.expect("a client of the shared server"))
+}
+
+/// The client as the environment wants to see it.
+pub(crate) fn viewed(client: Client) -> Client {
+    match std::env::var("TENURE_TEST_VIEW").as_deref() {
+        Ok("namespace") => client.namespace(&b"a namespace\xff"[..]),
+        Ok("monotonic") => client.monotonic(),
+        Ok(other) => panic!("no such view: {other}"),
+        Err(_) => client,
+    }
 }
 
 /// What was sent over a client's connections: requests are HEADERS frames,
@@ -194,7 +204,7 @@ pub(crate) async fn counted_client_of(endpoints: Vec<String>) -> (Client, Sent) 
         })
     };
     let client = Client::connect_over(dial, endpoints, Config::default()).await;
-    (client.expect("a client"), sent)
+    (viewed(client.expect("a client")), sent)
 }
 
 struct Counted {

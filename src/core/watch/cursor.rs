@@ -11,6 +11,7 @@
 //! - Fragments end with the first message whose `fragment` is false. Revisions are
 //!   handed out as soon as a later one begins, so that no more is held back than one.
 
+use crate::core::namespace::Namespace;
 use crate::error::Error;
 use crate::pb::mvccpb;
 use crate::types::Revision;
@@ -33,6 +34,7 @@ pub(super) struct Cursor {
     open_bytes: usize,
     /// The message that passes it is still taken, the next one no more.
     open_bytes_max: usize,
+    namespace: Option<Namespace>,
     rules: Rules,
 }
 
@@ -59,8 +61,15 @@ impl Cursor {
             open: Vec::new(),
             open_bytes: 0,
             open_bytes_max,
+            namespace: None,
             rules,
         }
+    }
+
+    /// For a watch in this namespace.
+    pub(super) fn within(mut self, namespace: Option<Namespace>) -> Cursor {
+        self.namespace = namespace;
+        self
     }
 
     /// Where a new watch has to start to see what this one has not handed out.
@@ -147,6 +156,9 @@ impl Cursor {
         if seen > 0 {
             events.drain(..seen);
         }
+        if let Some(namespace) = &self.namespace {
+            events.iter_mut().try_for_each(|event| event.leave(namespace))?;
+        }
         Ok(events)
     }
 
@@ -179,5 +191,41 @@ impl Cursor {
     fn take_open(&mut self) -> Vec<Event> {
         self.open_bytes = 0;
         std::mem::take(&mut self.open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn put(key: &'static str, mod_revision: i64) -> mvccpb::Event {
+        let kv = mvccpb::KeyValue {
+            key: Bytes::from_static(key.as_bytes()),
+            mod_revision,
+            ..mvccpb::KeyValue::default()
+        };
+        mvccpb::Event {
+            kv: Some(kv.clone()),
+            prev_kv: Some(kv),
+            ..mvccpb::Event::default()
+        }
+    }
+
+    #[test]
+    fn events_are_told_with_the_keys_of_the_namespace_and_strangers_break_the_stream() {
+        let namespace = Namespace::new(Bytes::from_static(b"p/"));
+        let cursor = || Cursor::new(Revision(5), Revision(4), 1 << 20, Rules::here());
+        let mut within = cursor().within(namespace);
+        let batch = within.handle_events(Revision(6), vec![put("p/a", 5)], false);
+        let batch = batch.expect("it is inside").expect("it is whole");
+        assert_eq!(batch.events[0].kv().key, "a");
+        assert_eq!(batch.events[0].prev_kv().map(|kv| &kv.key[..]), Some(&b"a"[..]));
+        let events = vec![put("p/b", 6), put("q/b", 6)];
+        assert!(matches!(
+            within.handle_events(Revision(6), events, false),
+            Err(Stop::Breach(_))
+        ));
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::core::namespace::Namespace;
 use crate::error::Error;
 use crate::pb::mvccpb::{self, KeyValue, event::EventType};
 use crate::types::Revision;
@@ -76,6 +77,13 @@ impl Event {
             Ok(EventType::Delete) => Ok(Event::Delete { kv, prev_kv }),
             Err(_) => Err(breach("a watch event of an unknown type")),
         }
+    }
+
+    /// Its keys are those in the namespace from now on.
+    pub(super) fn leave(&mut self, namespace: &Namespace) -> Result<(), Error> {
+        let mut left = self.kvs_mut().map(|kv| namespace.leave_key(&mut kv.key));
+        left.try_for_each(|left| left)
+            .map_err(|_| breach("a watch event outside of the namespace"))
     }
 
     /// What the event takes up: its own size, which dwarfs a small key, and its keys and values.

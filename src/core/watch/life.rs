@@ -1,6 +1,7 @@
 //! One watch of the stream: what creates it, now or anew, and where in its life it
 //! stands.
 
+use crate::core::namespace::Namespace;
 use crate::core::time::Instant;
 use crate::pb::etcdserverpb::WatchCreateRequest;
 use crate::types::{Revision, WatchId};
@@ -26,6 +27,8 @@ pub struct Create {
     pub catch_up: bool,
     /// Whether its reader is given a batch that says so when it does.
     pub reconnect_notify: bool,
+    /// The request's keys lie in it; events are told with the keys in there.
+    pub namespace: Option<Namespace>,
 }
 
 #[derive(Debug)]
