@@ -232,7 +232,11 @@ impl Mutex {
             }
             return self.in_time(pin!(self.acquire(seat, found))).await;
         }
-        self.in_time(pin!(self.wait(slot))).await
+        let mut waiting = pin!(self.wait(slot));
+        match self.timeout {
+            None => waiting.as_mut().await,
+            Some(_) => self.in_time(waiting).await,
+        }
     }
 
     /// Takes the lock if it is free, and does not wait for it: `None` where somebody
