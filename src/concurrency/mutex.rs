@@ -174,9 +174,10 @@ impl Mutex {
     /// One session at a time is to use an owner's name. Two that live take the lock from one
     /// another each time they lock it, whether it is held or not: the token and the fence tell them
     /// apart, [`Guard::is_valid`] only once the news has come. Where two come back at the same time one of
-    /// them gets it, and the other may end in [`Code::Aborted`].
+    /// them gets it, and the other may end in
+    /// [`Code::Aborted`](crate::Code::Aborted).
     ///
-    /// A lock fails with [`Code::InvalidArgument`] where the owner is empty or has a `/` in it, or with
+    /// A lock fails with [`Code::InvalidArgument`](crate::Code::InvalidArgument) where the owner is empty or has a `/` in it, or with
     /// [`Mutex::one_token_per_key`].
     #[must_use]
     pub fn owner(mut self, owner: &str) -> Mutex {
