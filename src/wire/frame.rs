@@ -155,9 +155,11 @@ pub enum Encoding {
     Unknown,
 }
 
+static GRPC_ENCODING: http::HeaderName = http::HeaderName::from_static("grpc-encoding");
+
 impl Encoding {
     pub(crate) fn read(headers: &http::HeaderMap) -> Encoding {
-        match headers.get("grpc-encoding") {
+        match headers.get(&GRPC_ENCODING) {
             None => Encoding::Absent,
             Some(value) if value.as_bytes().eq_ignore_ascii_case(b"identity") => Encoding::Identity,
             Some(_) => Encoding::Unknown,

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::error::{Code, Origin};
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +135,7 @@ pub(crate) enum GrpcStatus {
 
 impl GrpcStatus {
     pub(crate) fn read(headers: &HeaderMap) -> GrpcStatus {
-        let mut values = headers.get_all("grpc-status").iter();
+        let mut values = headers.get_all(&GRPC_STATUS).iter();
         let Some(value) = values.next() else {
             return GrpcStatus::Absent;
         };
