@@ -21,12 +21,20 @@ pub(crate) fn tenure<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {
 
 /// `tenure` without a word about where etcd is.
 pub(crate) fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+    let mut command = heedful(env!("CARGO_BIN_EXE_tenure"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ETCDCTL_") {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// A program that has every signal as it is by default: whoever runs the tests in the background of a
+/// shell, or under nohup, has them begin with some ignored.
+pub(crate) fn heedful(program: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,QUIT,HUP", program]);
     command
 }
 

@@ -55,7 +55,7 @@ fn under_nohup_a_hang_up_is_ignored_by_both() {
         endpoint()
     );
     let listener =
-        "trap 'echo USR1' USR1; kill -HUP $$; sleep 60 >/dev/null 2>&1 & echo ready; wait; kill $!; exit 5";
+        "trap 'echo USR1; kill $!; exit 5' USR1; kill -HUP $$; sleep 60 >/dev/null 2>&1 & echo ready; wait";
     let mut holder = Run::of(Command::new("sh").args(["-c", &script, tenure, listener]));
     assert_eq!(holder.line(), "ready");
     holder.signal(Signal::HUP);

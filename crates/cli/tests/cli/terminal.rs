@@ -1,16 +1,14 @@
 //! On a terminal, which script(1) makes: Ctrl-C reaches the command once, and what has colours there
 //! has none in a pipe.
 
-use std::process::Command;
-
 use rustix::process::Signal;
 
-use crate::run::{Run, bare, end, endpoint, send, tenure};
+use crate::run::{Run, bare, end, endpoint, heedful, send, tenure};
 
 /// The command under a terminal of its own.
 fn on_terminal(line: &str) -> Run {
     Run::of(
-        Command::new("script")
+        heedful("script")
             .args(["-qec", line, "/dev/null"])
             .env("TERM", "xterm")
             .env_remove("NO_COLOR"),
