@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Where nobody else is there to be asked it says so, and does not give the old value.
     let alone = Client::connect([follower.endpoint()]).await?.monotonic_from(seen);
-    let read = alone.get(KEY).serializable().timeout(Duration::from_millis(300));
+    let read = alone.get(KEY).serializable().timeout(Duration::from_secs(1));
     match read.await.map_err(|error| error.stale()) {
         Err(Some(Stale::Behind { seen, found })) => {
             println!("the member that lags alone: at {found}, and {seen} was seen");
