@@ -72,8 +72,11 @@ check_clippy() {
     cargo clippy --locked -p tenure --no-default-features --lib -- -D warnings
 }
 
+# Once as everybody builds them, once with the features that docs.rs is told of.
 check_docs() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+    export RUSTDOCFLAGS="-D warnings"
+    cargo doc --locked --workspace --no-deps
+    cargo doc --locked -p tenure --no-deps --features srv,unstable
 }
 
 # The command fails where a server is missing that has to be there; the tests

@@ -23,6 +23,28 @@
 //! # }
 //! ```
 //!
+//! # Guides
+//!
+//! | | |
+//! |---|---|
+//! | [Locks and fencing](guide::locks) | what a lock promises, which recipe, which options |
+//! | [Failover and deadlines](guide::failover) | what is sent again, what goes on by itself, how to read an error |
+//! | [Testing](guide::testing) | a program on the etcd in memory, with faults and a clock |
+//! | [Constrained machines](guide::constrained) | features, bounds on memory, size |
+//! | [Fuzzing](guide::fuzzing) | etcd, with raw calls |
+//! | [Coming from another client](guide::coming_from) | etcd-client, Go's clientv3, Redisson, Curator |
+//!
+//! `examples/` in the repository has a program for each task.
+//!
+//! # Features
+//!
+//! | | default | |
+//! |---|---|---|
+//! | `tls` | yes | `https` and `unixs` endpoints, on rustls with ring |
+//! | `snapshot` | yes | snapshots of a member's database, their checksum verified |
+//! | `srv` | no | endpoints from DNS SRV records |
+//! | `unstable` | no | raw calls and simulation; exempt from semantic versioning |
+//!
 //! # Errors
 //!
 //! There is one [`Error`]. It says whose fault it is, what etcd said, which
@@ -46,6 +68,7 @@
 //! no substitute for the fence: no lock can protect a resource that knows no token.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod client;
 pub mod concurrency;
@@ -81,6 +104,23 @@ pub use error::{Code, Delivery, Error, EtcdError, Origin, Stale};
 #[cfg(feature = "unstable")]
 pub use net::simulation::Simulation;
 pub use types::{KeyRange, LeaseId, MemberId, Revision, WatchId};
+
+/// The guides, as they are in `docs/` of the repository. There is nothing in here to call.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/coming-from.md")]
+    pub mod coming_from {}
+    #[doc = include_str!("../docs/constrained.md")]
+    pub mod constrained {}
+    #[doc = include_str!("../docs/failover.md")]
+    pub mod failover {}
+    #[doc = include_str!("../docs/fuzzing.md")]
+    pub mod fuzzing {}
+    #[doc = include_str!("../docs/locks.md")]
+    pub mod locks {}
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
+}
 
 /// The examples of the front page compile.
 #[cfg(doctest)]
