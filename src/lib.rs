@@ -83,9 +83,9 @@ pub mod wire;
 pub mod core;
 
 pub use client::{
-    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Lease,
-    LeaseEnd, ListWatch, ListWatchEnd, Mirror, MirrorEnd, MirrorProgress, Op, RangeStream, Route, Scheme,
-    Seen, Txn, Update, Watch, WatchEnd,
+    Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Latencies,
+    Lease, LeaseEnd, ListWatch, ListWatchEnd, Mirror, MirrorEnd, MirrorProgress, Op, RangeStream, Route,
+    Scheme, Seen, StateEvent, StateEvents, Telemetry, Txn, Update, Watch, WatchEnd,
 };
 #[cfg(feature = "unstable")]
 pub use client::{RawAnswer, RawCall};

@@ -30,6 +30,7 @@ mod raw;
 mod roles;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod telemetry;
 mod txn;
 mod unary;
 mod users;
@@ -41,10 +42,12 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+pub use crate::core::histogram::Latencies;
 pub use crate::core::lease::LeaseEnd;
 pub use crate::net::call::Call;
 pub use crate::net::dial::{Dial, Dialing, Io};
 pub use crate::net::endpoint::{Endpoint, Scheme};
+pub use crate::net::feed::{StateEvent, StateEvents};
 pub use crate::net::route::Route;
 pub use crate::pb::etcdserverpb::AlarmType;
 pub use alarms::{Alarm, Alarms};
@@ -72,6 +75,9 @@ pub use raw::{RawAnswer, RawCall};
 pub use roles::{PermissionType, RoleAdd, RoleDelete, RoleGet, RoleGrant, RoleList, RoleRevoke, Roles};
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Snapshot, SnapshotProgress, SnapshotSummary};
+pub use telemetry::{
+    CallTelemetry, ConnectionTelemetry, FailedCalls, LeaseTelemetry, LockTelemetry, Telemetry, WatchTelemetry,
+};
 pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};
 pub use unary::Unary;

@@ -51,7 +51,11 @@ pub(super) struct Attempt<'a, K> {
     watch: Option<Watch>,
     /// Of the own key, beside that of a predecessor.
     own_watch: Option<Watch>,
-    /// When they began.
+    /// When this began.
+    begun: Instant,
+    /// Others were before it.
+    has_waited: bool,
+    /// When the watches began.
     watched_since: Instant,
     backoff: Backoff,
     /// Registers that were answered and did not put the key.
@@ -79,13 +83,16 @@ enum News {
 
 impl<'a, K: Kept> Attempt<'a, K> {
     pub(super) fn new(session: &'a Session, kept: &'a K, value: &'a Bytes) -> Attempt<'a, K> {
+        let begun = clock::now();
         Attempt {
             session,
             kept,
             value,
             watch: None,
             own_watch: None,
-            watched_since: clock::now(),
+            begun,
+            has_waited: false,
+            watched_since: begun,
             backoff: session.shared().backoff(),
             refusals: 0,
         }
@@ -104,7 +111,10 @@ impl<'a, K: Kept> Attempt<'a, K> {
                     whole,
                     linearizable,
                 }) => self.range(upto, whole, linearizable).await?,
-                Some(Action::Grant(created)) => return Ok(Ok(created)),
+                Some(Action::Grant(created)) => {
+                    self.count();
+                    return Ok(Ok(created));
+                }
                 Some(Action::Fail(failure)) => return Ok(Err(failure)),
                 // What is left to undo is the releaser's, once the seat is dropped.
                 Some(Action::Release { .. } | Action::Withdraw { .. } | Action::Freed) => {}
@@ -114,6 +124,15 @@ impl<'a, K: Kept> Attempt<'a, K> {
                 }
             }
         }
+    }
+
+    fn count(&self) {
+        let locks = &self.client().channel().figures().locks;
+        locks.granted.add();
+        if self.has_waited {
+            locks.waited.add();
+        }
+        locks.waits.record(clock::now().saturating_since(self.begun));
     }
 
     /// `over`: the own key, as it was last put, is taken over.
@@ -165,6 +184,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
     async fn watch(&mut self, watched: Watched) -> Result<(), Error> {
         // One at a time: the old one goes first.
         self.watch = None;
+        self.has_waited = true;
         let place = self.kept.place();
         let (keys, own) = match watched {
             Watched::Queue => {

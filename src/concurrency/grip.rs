@@ -247,6 +247,7 @@ async fn watch_over(cell: Arc<Cell>, shared: Arc<Shared>, slot: Arc<Slot>, mark:
         race(race(too_long, taken_away), done).await
     {
         cell.lose(lost);
+        slot.lost();
         // For so long nobody else is to have what this holder may still use.
         let delay = match lost {
             Lost::HeldTooLong => shared.lease().reserve(),

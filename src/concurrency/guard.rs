@@ -189,6 +189,7 @@ impl Guard {
         if releaser::undo(seat.session().shared(), seat.slot()).await? {
             return Ok(());
         }
+        seat.slot().lost();
         Err(lost_by(&session, None, LOST))
     }
 

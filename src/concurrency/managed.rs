@@ -21,6 +21,7 @@ use crate::client::{Client, LeaseEnd};
 use crate::core::backoff::Backoff;
 use crate::error::Error;
 use crate::net::clock;
+use crate::net::feed::StateEvent;
 use crate::net::race::{Either, race};
 use crate::types::LeaseId;
 
@@ -263,15 +264,26 @@ async fn run(over: Over, kind: Kind) {
         let Either::Right(session) = race(managed.stop.notified(), opening).await else {
             return;
         };
-        managed.state.send_if_modified(|state| {
+        let lease = session.lease_id();
+        let mut generation = 0;
+        let is_replaced = managed.state.send_if_modified(|state| {
             if state.is_over {
                 return false;
             }
             state.session = session;
             state.generation += 1;
+            generation = state.generation;
             (state.lost, state.refused) = (Some(lost), None);
             true
         });
+        if is_replaced {
+            let replaced = || StateEvent::SessionReplaced {
+                lease,
+                generation,
+                lost,
+            };
+            client.channel().figures().feed.tell(replaced);
+        }
     }
 }
 

@@ -87,7 +87,10 @@ impl Seat {
     /// Dropped, it leaves that to the drop of the seat.
     pub(super) async fn renew(&self) -> Result<(), Error> {
         let slot = self.slot();
-        slot.handle(|lock, _| lock.handle_release());
+        slot.handle(|lock, now| {
+            slot.ended(now);
+            lock.handle_release();
+        });
         releaser::undo(self.session.shared(), slot).await?;
         slot.word().freed();
         // With nothing there, that is Registering.

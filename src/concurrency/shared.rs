@@ -41,12 +41,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(client: Client, lease: Lease, gate_prefix: String) -> Shared {
+        let slots = Arc::new(Slots::new(client.channel().figures().clone()));
         Shared {
             client,
             lease: Arc::new(lease),
             gate_prefix,
             holder: host::process().into(),
-            slots: Arc::default(),
+            slots,
             backlog: Backlog::default(),
             entries: Entries::default(),
             lingering: Arc::new(Semaphore::new(LINGERING_MAX)),
@@ -91,7 +92,8 @@ impl Shared {
     pub(super) fn give_back(&self, turn: Turn) {
         // What a session had that was orphaned goes with its lease, as after a crash.
         let is_orphaned = self.lease.end() == Some(LeaseEnd::Closed);
-        let free = turn.slot().handle(|lock, _| {
+        let free = turn.slot().handle(|lock, now| {
+            turn.slot().ended(now);
             lock.handle_release();
             if is_orphaned {
                 lock.handle_session_ended();

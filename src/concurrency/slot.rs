@@ -12,15 +12,19 @@ use super::linger::Linger;
 use super::templates::Templates;
 use super::word::{Taken, Terms, Word};
 use crate::client::{Lease, chance};
+use crate::core::grants::Grants;
 use crate::core::lock::{Action, Lock, Place};
 use crate::core::time::Instant;
 use crate::net::clock;
+use crate::net::figures::Figures;
 use crate::types::Revision;
 
 /// The names that a session's tasks use at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slots {
     names: Mutex<Names>,
+    /// Of the client.
+    figures: Arc<Figures>,
     /// Others may have used the lease before.
     inherits: AtomicBool,
 }
@@ -33,6 +37,14 @@ struct Names {
 }
 
 impl Slots {
+    pub(super) fn new(figures: Arc<Figures>) -> Slots {
+        Slots {
+            names: Mutex::default(),
+            figures,
+            inherits: AtomicBool::new(false),
+        }
+    }
+
     /// For a lease that somebody had before. To be called before the first slot is made.
     pub(super) fn inherit(&self) {
         self.inherits.store(true, Ordering::Relaxed);
@@ -60,6 +72,8 @@ impl Slots {
             turn: Semaphore::new(1),
             word: if inherits { Word::inheriting() } else { Word::new() },
             linger: Linger::default(),
+            grants: self.figures.locks.grants.begin(),
+            figures: self.figures.clone(),
             lock: Mutex::new(lock(place.clone(), lease.deadline(), chance())),
             place,
             templates: Templates::default(),
@@ -110,6 +124,8 @@ pub(super) struct Slot {
     turn: Semaphore,
     word: Word,
     linger: Linger,
+    grants: Arc<Grants>,
+    figures: Arc<Figures>,
     lock: Mutex<Lock>,
     place: Place,
     templates: Templates,
@@ -147,12 +163,18 @@ impl Slot {
 
     /// What the turn is worth to a task that has it; see [`Word::take`].
     pub(super) fn take(&self, entered: bool, terms: &Terms) -> Taken {
-        self.word.take(entered, self.lease.is_valid(), terms.one_token_per_key)
+        let taken = self.word.take(entered, self.lease.is_valid(), terms.one_token_per_key);
+        if let Taken::Granted(..) = taken {
+            self.grants.regranted(entered);
+        }
+        taken
     }
 
     /// The key was granted to who has the turn.
     pub(super) fn granted(&self, created: Revision) {
-        self.word.granted(created.0, clock::now().0);
+        let now = clock::now();
+        self.grants.granted(now);
+        self.word.granted(created.0, now.0);
     }
 
     /// How often the key was taken over that is granted. Only for who has the turn.
@@ -176,7 +198,28 @@ impl Slot {
     pub(super) fn end(&self, terms: &Terms) -> bool {
         let now = clock::now();
         self.linger.set_idles_until(now.0.saturating_add(terms.linger));
-        self.word.end(now.0, self.lease.is_valid_at(now), terms)
+        let is_valid = self.lease.is_valid_at(now);
+        let is_kept = self.word.end(now.0, is_valid, terms);
+        if !is_kept && self.ended(now) && !is_valid {
+            self.lost();
+        }
+        is_kept
+    }
+
+    /// The key is given back. Whether there was one that had been granted. Only with the turn.
+    pub(super) fn ended(&self, now: Instant) -> bool {
+        let held = self.grants.ended(now);
+        if let Some(held) = held {
+            self.figures.locks.holds.record(held);
+        }
+        held.is_some()
+    }
+
+    /// What was granted is lost to its holder; counted once for each key.
+    pub(super) fn lost(&self) {
+        if self.grants.lost() {
+            self.figures.locks.lost.add();
+        }
     }
 
     /// Gives the machine an input, with the time and what the lease is worth.

@@ -10,6 +10,8 @@ pub mod auth;
 pub mod backoff;
 pub mod double_barrier;
 pub mod election;
+pub mod grants;
+pub mod histogram;
 pub mod jitter;
 pub mod lease;
 pub mod list_watch;

@@ -33,11 +33,15 @@ pub(super) struct Plan {
     /// None where it cannot be sent.
     pub(super) request: Option<Body>,
     pub(super) options: CallOptions,
+    /// When the call was made.
+    pub(super) begun: Instant,
     pub(super) deadline: Instant,
     /// How often the request was handed to a connection.
     pub(super) attempts: u32,
     pub(super) failed: Option<Box<Failed>>,
     pub(super) token: TokenUse,
+    /// How it ended is counted.
+    pub(super) is_counted: bool,
 }
 
 /// How a call stands with its token.
@@ -120,7 +124,12 @@ impl Plan {
 
     /// What an answer says to whoever sent the call.
     pub(super) fn read<R: wire::Response + Answer>(&self, message: Bytes) -> Result<R, Error> {
-        let mut answer = wire::decode(message).map_err(Error::status)?;
+        let mut answer: R = wire::decode(message).map_err(Error::status)?;
+        let feed = &self.channel.figures().feed;
+        let of_store = answer.header().map(|header| (header.raft_term, 0));
+        if let Some((term, leader)) = answer.leader().or(of_store) {
+            feed.term_seen(term, leader);
+        }
         if let Some(view) = &self.options.view {
             view.show(&mut answer, self.options.is_local)?;
         }
@@ -135,6 +144,7 @@ impl Plan {
     pub(super) fn fail(&mut self, state: &State, error: Error) -> Result<State, Error> {
         // Such a refusal proves that it was not applied, so that also a write goes again.
         if let Some(state) = self.handle_token_refusal(state, &error) {
+            self.channel.figures().calls.retries.add();
             return Ok(state);
         }
         if self.options.route.is_some() {
@@ -156,6 +166,7 @@ impl Plan {
             State::Sent(sent) => Some(sent.route.endpoint_id),
             _ => None,
         };
+        self.channel.figures().calls.retries.add();
         self.failed = Some(Box::new(Failed {
             retry,
             last: error,
@@ -181,6 +192,7 @@ impl Plan {
             let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
             let detour = detour.map(|((route, seat), (body, pass))| self.send(route, seat, &pass, body));
             if let Some(Ok(detour)) = detour {
+                self.channel.figures().calls.detours.add();
                 sent.detour = Some(Box::new(detour));
                 sent.doubt_at = None;
                 return;
@@ -206,6 +218,18 @@ impl Plan {
             None => error,
         };
         with_fate(error, was_unknown)
+    }
+
+    /// Counts how it ended.
+    pub(super) fn count(&mut self, error: Option<&Error>, state: &State) {
+        self.is_counted = true;
+        let read_at = match state {
+            State::Sent(sent) => sent.response.ended_at(),
+            _ => None,
+        };
+        // Whoever was answered has the time already.
+        let ended = read_at.unwrap_or_else(clock::now);
+        self.channel.figures().calls.ended(error, ended.saturating_since(self.begun));
     }
 
     /// Says which call failed, where, and how often it was sent.
@@ -278,11 +302,20 @@ impl Plan {
             };
             let (route, seat) = ready!(self.channel.poll_route(target, Kind::Call, cx, waiter))?;
             let is_pinned = self.options.route.is_some();
+            let (endpoint, failed_at) = (
+                route.endpoint_id,
+                self.failed.as_ref().and_then(|failed| failed.at),
+            );
             let Some(request) = self.request.clone() else {
                 return Poll::Ready(Err(Error::invalid("there is nothing to send")));
             };
             match self.send(route, seat, &pass, request) {
-                Ok(sent) => return Poll::Ready(Ok(sent)),
+                Ok(sent) => {
+                    if failed_at.is_some_and(|at| at != endpoint) {
+                        self.channel.figures().calls.failovers.add();
+                    }
+                    return Poll::Ready(Ok(sent));
+                }
                 Err(error) if is_pinned => return Poll::Ready(Err(error)),
                 // The connection ended and its task has not said so yet: take another.
                 Err(_) => {}
@@ -325,6 +358,15 @@ impl Plan {
             doubt_at: may_detour.then(|| now + doubt_after),
             detour: None,
         })
+    }
+}
+
+/// Its caller gives up on what was sent.
+impl Drop for Plan {
+    fn drop(&mut self) {
+        if !self.is_counted && self.attempts > 0 {
+            self.channel.figures().calls.dropped.add();
+        }
     }
 }
 

@@ -65,16 +65,19 @@ impl Channel {
                 (None, State::Refused(error))
             }
         };
-        let deadline = clock::now() + timeout;
+        let begun = clock::now();
+        let deadline = begun + timeout;
         let plan = Plan {
             channel: self.clone(),
             method,
             request,
             options,
+            begun,
             deadline,
             attempts: 0,
             failed: None,
             token: TokenUse::default(),
+            is_counted: false,
         };
         Call {
             plan,
@@ -166,6 +169,7 @@ impl<R: wire::Response + Answer> Future for Call<R> {
             }
         };
         let answer = answer.map_err(|error| plan.name(error, state));
+        plan.count(answer.as_ref().err(), state);
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;
         Poll::Ready(answer)

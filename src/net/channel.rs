@@ -12,6 +12,7 @@ use super::call_options::Addressee;
 use super::clock;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
+use super::figures::Figures;
 use super::named::named;
 use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
@@ -85,6 +86,16 @@ impl Channel {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// What is counted.
+    pub(crate) fn figures(&self) -> &Arc<Figures> {
+        &self.shared.figures
+    }
+
+    /// How many connections are up at this moment, and take calls.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.lock().connections()
     }
 
     /// Where the client's tasks run.
@@ -404,6 +415,7 @@ impl State {
             self.listed.push(Listed {
                 id,
                 endpoint: Arc::new(endpoint),
+                was_connected: false,
                 error: None,
             });
         }

@@ -180,6 +180,9 @@ impl LeaseDriver {
     fn extend(&mut self, id: LeaseId, deadline: Instant) {
         let now = clock::now();
         let lease = self.states.get(&id);
+        if lease.is_some() {
+            self.channel.figures().leases.renewals.add();
+        }
         let extended = lease.map_or(Err(LeaseEnd::Expired), |lease| lease.extend(now, deadline));
         if let Err(end) = extended {
             // Its handle was faster: what it has told stays true.

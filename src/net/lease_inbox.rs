@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::clock;
+use super::figures::Figures;
 use super::lease_state::{LeaseState, Refusal};
 use crate::core::lease::{LeaseEnd, Term, valid_until};
 use crate::core::time::Instant;
@@ -15,10 +16,10 @@ use crate::error::Code;
 use crate::types::LeaseId;
 
 /// The list, and the inbox.
-#[derive(Default)]
 pub(super) struct LeaseInbox {
     state: Mutex<State>,
     refusal: Arc<Refusal>,
+    figures: Arc<Figures>,
 }
 
 #[derive(Default)]
@@ -55,6 +56,14 @@ pub(super) enum Command {
 }
 
 impl LeaseInbox {
+    pub(super) fn new(figures: Arc<Figures>) -> LeaseInbox {
+        LeaseInbox {
+            state: Mutex::default(),
+            refusal: Arc::default(),
+            figures,
+        }
+    }
+
     /// Enters a handle of a lease that a request sent at `sent` proved. Says
     /// whether the driver is to be started.
     ///
@@ -87,12 +96,14 @@ impl LeaseInbox {
                     term,
                     valid_until(sent, term.believed()),
                     self.refusal.clone(),
+                    self.figures.clone(),
                 ));
                 let kept = Kept {
                     state: lease.clone(),
                     handles: 1,
                 };
                 state.kept.insert(id, kept);
+                self.figures.leases.kept.add();
                 lease
             }
         };
@@ -203,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_lease_whose_driver_is_gone_is_ended_all_the_same() {
-        let inbox = LeaseInbox::default();
+        let inbox = LeaseInbox::new(Arc::default());
         let term = Duration::from_secs(60).into();
         let (lease, starts) = inbox.keep(LeaseId(7), clock::now(), term, Proof::Grant);
         assert!(starts);

@@ -24,11 +24,13 @@ pub(crate) struct LeaseKeeper {
 
 impl LeaseKeeper {
     pub(crate) fn new(channel: Channel, seed: u64) -> LeaseKeeper {
-        LeaseKeeper {
-            channel,
-            seed,
-            inbox: Arc::default(),
-        }
+        let inbox = Arc::new(LeaseInbox::new(channel.figures().clone()));
+        LeaseKeeper { channel, seed, inbox }
+    }
+
+    /// How many leases are kept at this moment.
+    pub(crate) fn kept(&self) -> usize {
+        self.inbox.kept()
     }
 
     pub(crate) fn channel(&self) -> &Channel {

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::clock;
+use super::figures::Figures;
 use super::race::race;
 use crate::core::lease::{LeaseEnd, Term};
 use crate::core::time::Instant;
@@ -40,6 +41,7 @@ pub(crate) struct LeaseState {
     word: AtomicU64,
     ended: Notify,
     refusal: Arc<Refusal>,
+    figures: Arc<Figures>,
 }
 
 /// Why the server does not renew leases: one word for all leases of a client, the
@@ -57,13 +59,20 @@ impl Refusal {
 }
 
 impl LeaseState {
-    pub(super) fn new(id: LeaseId, term: Term, deadline: Instant, refusal: Arc<Refusal>) -> LeaseState {
+    pub(super) fn new(
+        id: LeaseId,
+        term: Term,
+        deadline: Instant,
+        refusal: Arc<Refusal>,
+        figures: Arc<Figures>,
+    ) -> LeaseState {
         LeaseState {
             id,
             term,
             word: AtomicU64::new(from_deadline(deadline)),
             ended: Notify::new(),
             refusal,
+            figures,
         }
     }
 
@@ -92,7 +101,7 @@ impl LeaseState {
             let end = self.refusal.0.load(Ordering::Relaxed);
             match self.replace(word, end) {
                 Ok(()) => {
-                    self.ended.notify_waiters();
+                    self.tell(end);
                     word = end;
                 }
                 Err(found) => word = found,
@@ -119,7 +128,7 @@ impl LeaseState {
         let mut word = self.word.load(Ordering::Acquire);
         while read(word).is_ok() {
             match self.replace(word, from_end(end)) {
-                Ok(()) => return self.ended.notify_waiters(),
+                Ok(()) => return self.tell(from_end(end)),
                 Err(found) => word = found,
             }
         }
@@ -140,6 +149,14 @@ impl LeaseState {
                 Ok(_) => news.await,
             }
         }
+    }
+
+    /// It was this one's step that ended it.
+    fn tell(&self, word: u64) {
+        if let Err(end) = read(word) {
+            self.figures.lease_ended(self.id, end);
+        }
+        self.ended.notify_waiters();
     }
 
     fn replace(&self, old: u64, new: u64) -> Result<(), u64> {
@@ -183,7 +200,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(10);
 
     fn state(deadline: Instant) -> LeaseState {
-        LeaseState::new(LeaseId(7), TTL.into(), deadline, Arc::default())
+        LeaseState::new(LeaseId(7), TTL.into(), deadline, Arc::default(), Arc::default())
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
+pub(crate) mod feed;
+pub(crate) mod figures;
 mod heard;
 pub(crate) mod host;
 mod lease_driver;

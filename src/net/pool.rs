@@ -1,20 +1,23 @@
 //! The connections of a client: it does what `core::pool` says, with a task for
 //! each connection and one that dials. Who waits for a connection waits here.
 
+mod reporter;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use h2::client::SendRequest;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::clock;
-use super::connection::{self, Report, Wishes};
+use super::connection::{self, Wishes};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
+use super::feed::StateEvent;
+use super::figures::Figures;
 use super::pulse::{Kind, Pulse};
 use super::race::race;
 use super::route::Route;
@@ -23,8 +26,9 @@ use super::tokens::Tokens;
 use crate::config::Config;
 use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
-use crate::error::{Error, Origin};
-use crate::wire::{Body, Metadata};
+use crate::error::Error;
+use crate::wire::Metadata;
+use reporter::Reporter;
 
 /// How long the dialling task sleeps at most.
 const TURN_MAX: Duration = Duration::from_secs(60);
@@ -36,6 +40,7 @@ pub(super) struct Shared {
     pub(super) local_calls: Metadata,
     pub(super) streams: Metadata,
     pub(super) tokens: Tokens,
+    pub(super) figures: Arc<Figures>,
     /// Where the client's tasks run.
     pub(super) runtime: Runtime,
     dial: Arc<dyn Dial>,
@@ -63,6 +68,8 @@ pub(super) struct State {
 pub(super) struct Listed {
     pub(super) id: EndpointId,
     pub(super) endpoint: Arc<Endpoint>,
+    /// A connection to it was up before.
+    pub(super) was_connected: bool,
     /// Why it is not connected: the last cause.
     pub(super) error: Option<Arc<Error>>,
 }
@@ -71,6 +78,10 @@ struct Link {
     endpoint_id: EndpointId,
     /// There is a byte stream, if nothing more.
     is_open: bool,
+    /// It was told that this is up, and not yet that it is not.
+    is_told: bool,
+    /// It was up once.
+    was_up: bool,
     route: Option<Route>,
     wishes: Arc<Wishes>,
     /// The connection's task. It has no business without the link: not to dial, nor
@@ -116,6 +127,7 @@ impl Shared {
             local_calls,
             streams,
             tokens,
+            figures: Arc::default(),
             runtime,
             dial,
             news: Arc::default(),
@@ -173,7 +185,7 @@ impl Shared {
                 Action::Dial(endpoint, id) => dials.extend(self.dial(&mut state, endpoint, id)),
                 Action::Retire(id) => {
                     if let Some(link) = state.links.get_mut(&id) {
-                        link.route = None;
+                        (link.route, link.is_told) = (None, false);
                         link.wishes.retired.notify_one();
                     }
                 }
@@ -200,6 +212,7 @@ impl Shared {
             state.pool.handle_lost(clock::now(), id);
             return None;
         };
+        self.figures.connections.dialled.add();
         let wishes = Arc::new(Wishes::default());
         let report = Reporter {
             shared: Arc::downgrade(self),
@@ -210,6 +223,8 @@ impl Shared {
         let link = Link {
             endpoint_id,
             is_open: false,
+            is_told: false,
+            was_up: false,
             route: None,
             wishes,
             task: None,
@@ -252,6 +267,11 @@ impl State {
         self.links.values().any(|link| link.route.is_some())
     }
 
+    /// How many connections are up.
+    pub(super) fn connections(&self) -> usize {
+        self.links.values().filter(|link| link.route.is_some()).count()
+    }
+
     pub(super) fn is_connected(&self, id: EndpointId) -> bool {
         self.links.values().any(|link| link.endpoint_id == id && link.route.is_some())
     }
@@ -266,6 +286,16 @@ impl State {
 
     fn end_tasks(&self) {
         self.tasks.iter().chain(&self.asking).for_each(AbortHandle::abort);
+    }
+
+    /// Why this connection is gone, or takes nothing new; what is to be told where it was up.
+    fn lost(&mut self, id: ConnectionId, why: &Arc<Error>) -> Option<StateEvent> {
+        let listed = self.listed_of(id)?;
+        listed.error = Some(why.clone());
+        let endpoint = listed.endpoint.shared_name();
+        let was_told = std::mem::take(&mut self.links.get_mut(&id)?.is_told);
+        let why = why.clone();
+        was_told.then_some(StateEvent::Lost { endpoint, why })
     }
 
     fn listed_of(&mut self, id: ConnectionId) -> Option<&mut Listed> {
@@ -313,31 +343,6 @@ impl Drop for Gone {
     }
 }
 
-/// Carries the news of one connection's task; it does not keep the channel alive.
-pub(super) struct Reporter {
-    shared: Weak<Shared>,
-    id: ConnectionId,
-}
-
-impl Reporter {
-    fn tell(&self, news: impl FnOnce(&mut State, ConnectionId)) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.change(|state| news(state, self.id));
-        }
-    }
-}
-
-/// The connection's task is gone, with its runtime or in a panic of the caller's
-/// [`Dial`]. After [`Reporter::end`] it says nothing new.
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        self.end(Error::unsent(
-            Origin::Library,
-            "the task of the connection is gone",
-        ));
-    }
-}
-
 /// A stream's place on a connection, which it gives back when it is dropped.
 pub(crate) struct Seat {
     shared: Arc<Shared>,
@@ -347,6 +352,8 @@ pub(crate) struct Seat {
     /// An answer is due on a stream that may be quiet otherwise.
     is_asked: bool,
     outcome: Outcome,
+    /// When it was given back.
+    left_at: Option<Instant>,
 }
 
 /// What a stream has told of its member.
@@ -370,12 +377,15 @@ impl Seat {
             kind,
             is_asked: false,
             outcome: Outcome::Nothing,
+            left_at: None,
         }
     }
 
-    /// Gives it back, and tells of the member.
-    pub(super) fn leave(mut self, outcome: Outcome) {
-        self.outcome = outcome;
+    /// Gives it back, and tells of the member. Says when.
+    pub(super) fn leave(mut self, outcome: Outcome) -> Instant {
+        let now = clock::now();
+        (self.outcome, self.left_at) = (outcome, Some(now));
+        now
     }
 
     /// Whether an answer is due on a stream: then it is no more to be quiet than a call.
@@ -401,7 +411,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.set_asked(false);
         self.pulse.end(self.kind);
-        let now = clock::now();
+        let now = self.left_at.unwrap_or_else(clock::now);
         let mut state = self.shared.lock();
         match self.outcome {
             Outcome::Answered => state.pool.handle_answer(self.id),
@@ -489,70 +499,6 @@ impl Drop for Waiter {
             drop(state);
             woken.for_each(Waker::wake);
         }
-    }
-}
-
-impl Report for Reporter {
-    fn opened(&self) {
-        self.tell(|state, id| {
-            if let Some(link) = state.links.get_mut(&id) {
-                link.is_open = true;
-            }
-        });
-    }
-
-    fn up(&self, sender: SendRequest<Body>, pulse: Arc<Pulse>, streams_max: usize) {
-        self.tell(|state, id| {
-            state.pool.handle_connected(clock::now(), id, streams_max);
-            let Some(listed) = state.listed_of(id) else { return };
-            listed.error = None;
-            let (endpoint_id, endpoint) = (listed.id, listed.endpoint.clone());
-            if let Some(link) = state.links.get_mut(&id) {
-                link.route = Some(Route {
-                    id,
-                    endpoint_id,
-                    endpoint,
-                    sender,
-                    pulse,
-                });
-            }
-        });
-    }
-
-    fn streams_max(&self, streams_max: usize) {
-        self.tell(|state, id| state.pool.handle_streams_max(id, streams_max));
-    }
-
-    fn goaway(&self, error: h2::Error) {
-        self.tell(|state, id| {
-            state.pool.handle_goaway(clock::now(), id);
-            if let Some(listed) = state.listed_of(id) {
-                listed.error = Some(Arc::new(Error::transport(error)));
-            }
-        });
-    }
-
-    fn suspect(&self) {
-        self.tell(|state, id| state.pool.handle_suspect(clock::now(), id));
-    }
-
-    fn mute(&self, mute: bool) {
-        self.tell(|state, id| state.pool.handle_mute(id, mute));
-    }
-
-    fn end(&self, error: Error) {
-        self.tell(|state, id| {
-            if let Some(listed) = state.listed_of(id) {
-                listed.error = Some(Arc::new(error));
-            }
-            if let Some(link) = state.links.remove(&id) {
-                if link.route.as_ref().is_some_and(|route| route.pulse.was_heard()) {
-                    // Streams do not say so themselves.
-                    state.pool.handle_answer(id);
-                }
-                state.pool.handle_lost(clock::now(), id);
-            }
-        });
     }
 }
 

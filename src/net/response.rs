@@ -23,6 +23,7 @@ pub(crate) struct Response {
     // Before the seat, so that the stream is closed when its place is given back.
     state: State,
     seat: Option<Seat>,
+    ended_at: Option<Instant>,
 }
 
 enum State {
@@ -43,7 +44,13 @@ impl Response {
             message_bytes_max,
             state: State::Head(head),
             seat: Some(seat),
+            ended_at: None,
         }
+    }
+
+    /// When the end was read.
+    pub(super) fn ended_at(&self) -> Option<Instant> {
+        self.ended_at
     }
 
     /// The reader gives up. Where the member said nothing at all since then, it is in doubt.
@@ -67,7 +74,7 @@ impl Response {
             // Lets go of the stream: what the server still sends is not waited for.
             self.state = State::Over;
             if let Some(seat) = self.seat.take() {
-                seat.leave(outcome(&message));
+                self.ended_at = Some(seat.leave(outcome(&message)));
             }
         }
         Poll::Ready(message)

@@ -355,12 +355,19 @@ impl WatchDriver {
         while let Some(action) = self.watches.poll_action() {
             match action {
                 Action::Created { reader, id, revision } => {
+                    self.channel.figures().watches.opened.add();
                     let route = route.cloned();
                     reader.change(|state| state.created = route.map(|route| Created { id, revision, route }));
                 }
                 Action::Resumed { reader, caught_up } => match caught_up {
-                    true => reader.lock().catch_ups += 1,
-                    false => reader.lock().resumes += 1,
+                    true => {
+                        self.channel.figures().watches.lagged.add();
+                        reader.lock().catch_ups += 1;
+                    }
+                    false => {
+                        self.channel.figures().watches.resumed.add();
+                        reader.lock().resumes += 1;
+                    }
                 },
                 Action::Refused { reader, reason } => reader.lock().refusal = Some(reason),
                 Action::Deliver { key, reader, batch } => {
@@ -373,7 +380,14 @@ impl WatchDriver {
                         self.watches.handle_refused(key, full);
                     }
                 }
-                Action::End { reader, end } => reader.finish(end),
+                Action::End { reader, end } => {
+                    match &end {
+                        WatchEnd::Lagged { .. } => self.channel.figures().watches.lagged.add(),
+                        WatchEnd::Closed => {}
+                        _ => self.channel.figures().watches.ended.add(),
+                    }
+                    reader.finish(end);
+                }
                 Action::TokenRefused(etcd) => {
                     // Whatever comes of it, the next stream waits for a token that is good.
                     let _ = self.channel.tokens().refused(self.generation, etcd);

@@ -52,6 +52,13 @@ fn a_lease_counts_from_when_it_was_sent_however_long_it_waited_for_a_server() {
         let config = Config::new().call_timeout(TTL_LONG);
         let client = Client::connect_with(server.endpoints(), config).await.unwrap();
         server.kill();
+        // What is sent before that has a fate that nobody knows.
+        patiently("the loss of the connection", async {
+            while client.telemetry().connections.now > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
         let waiting = tokio::spawn({
             let client = client.clone();
             async move { client.lease(TTL_SHORT).await }

@@ -44,6 +44,7 @@ mod sessions;
 mod snapshot;
 mod stm;
 mod support;
+mod telemetry;
 mod txn;
 mod users;
 mod watch;

@@ -21,5 +21,6 @@ mod raw;
 mod settings;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod telemetry;
 mod tokens;
 mod watch;

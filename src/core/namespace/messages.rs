@@ -30,6 +30,11 @@ pub trait Answer {
     fn header(&self) -> Option<&ResponseHeader> {
         None
     }
+
+    /// The term and who leads in it, where it says that.
+    fn leader(&self) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// What has no key, or names whole keys to whoever administrates: nothing of it is mapped.
@@ -55,7 +60,7 @@ unmapped![Answer, pb:
     CompactionResponse, LeaseGrantResponse, LeaseRevokeResponse, LeaseLeasesResponse,
     MemberAddResponse, MemberRemoveResponse, MemberUpdateResponse, MemberListResponse,
     MemberPromoteResponse,
-    AlarmResponse, StatusResponse, DefragmentResponse, HashResponse, HashKvResponse, SnapshotResponse,
+    AlarmResponse, DefragmentResponse, HashResponse, HashKvResponse, SnapshotResponse,
     MoveLeaderResponse, DowngradeResponse,
     AuthEnableResponse, AuthDisableResponse, AuthStatusResponse, AuthenticateResponse, AuthUserAddResponse,
     AuthUserGetResponse, AuthUserListResponse, AuthUserDeleteResponse, AuthUserChangePasswordResponse,
@@ -142,6 +147,12 @@ fn enter_leader(leader: &mut Option<v3electionpb::LeaderKey>, namespace: &Namesp
     if let Some(leader) = leader {
         namespace.enter_name(&mut leader.name);
         namespace.enter_key(&mut leader.key);
+    }
+}
+
+impl Answer for pb::StatusResponse {
+    fn leader(&self) -> Option<(u64, u64)> {
+        Some((self.raft_term, self.leader))
     }
 }
 
