@@ -163,7 +163,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
         });
         let Err(error) = answer else { return Ok(()) };
         if error.etcd() == Some(EtcdError::LeaseNotFound) {
-            self.session.shared().lease().gone();
+            self.session.shared().gone();
             self.handle(|lock, _| lock.handle_session_ended());
             return Ok(());
         }

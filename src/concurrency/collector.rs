@@ -19,8 +19,8 @@ use crate::net::race::{Either, race};
 const RELEASES_MAX: usize = 64;
 
 /// Ends with the lease, which takes whatever is left; those who wait for a turn end with it.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let _caller = Caller(shared.clone());
+pub(super) async fn run(caller: Caller) {
+    let shared = &caller.0;
     let places = Arc::new(Semaphore::new(RELEASES_MAX));
     let mut releases = JoinSet::new();
     while let Either::Right(ticket) = race(shared.lease().ended(), shared.entries().next()).await {
@@ -32,8 +32,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Ends the waiting for turns, also where the task goes before the session, with its runtime
-/// or in a panic.
-struct Caller(Arc<Shared>);
+/// or in a panic. Made before the task is, which may go before it was ever polled.
+pub(super) struct Caller(pub(super) Arc<Shared>);
 
 impl Drop for Caller {
     fn drop(&mut self) {
@@ -95,7 +95,7 @@ pub(super) async fn undo(shared: &Shared, ticket: &Ticket) -> Result<i64, Error>
             }
             // The keys went with it, and not by us.
             Err(error) if error.etcd() == Some(EtcdError::LeaseNotFound) => {
-                lease.gone();
+                shared.gone();
                 ticket.handle(lease, |lock, _| lock.handle_session_ended());
             }
             Err(error) => {

@@ -38,7 +38,7 @@ pub(super) async fn definite<'a>(
             *loose = was_loose;
         }
         if error.etcd() == Some(EtcdError::LeaseNotFound) {
-            session.shared().lease().gone();
+            session.shared().gone();
             return Err(ended(session));
         }
         if !may_pass(&error) {

@@ -22,8 +22,8 @@ use crate::types::Revision;
 const RELEASES_MAX: usize = 64;
 
 /// The task of a session's releaser.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let _watchman = Watchman(shared.clone());
+pub(super) async fn run(watchman: Watchman) {
+    let shared = &watchman.0;
     let places = Arc::new(Semaphore::new(RELEASES_MAX));
     let mut releases = JoinSet::new();
     while !shared.backlog().is_closed() {
@@ -48,8 +48,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Stops the renewals when the task is gone, also with its runtime or in a panic:
-/// nobody would give back what is dropped then, but the lease runs out.
-struct Watchman(Arc<Shared>);
+/// nobody would give back what is dropped then, but the lease runs out. Made before the task is, which may
+/// go before it was ever polled.
+pub(super) struct Watchman(pub(super) Arc<Shared>);
 
 impl Drop for Watchman {
     fn drop(&mut self) {
@@ -148,7 +149,7 @@ pub(super) async fn undo(shared: &Shared, slot: &Slot) -> Result<bool, Error> {
             Ok(()) => {}
             // The key went with it, and not by us.
             Err(error) if error.etcd() == Some(EtcdError::LeaseNotFound) => {
-                shared.lease().gone();
+                shared.gone();
                 deleted.get_or_insert(false);
                 slot.handle(|lock, _| lock.handle_session_ended());
             }

@@ -6,8 +6,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::collector;
-use super::releaser;
+use super::collector::{self, Caller};
+use super::releaser::{self, Watchman};
 use super::shared::Shared;
 use crate::client::{Client, Lease, LeaseEnd};
 use crate::error::Error;
@@ -150,7 +150,10 @@ impl<'a> IntoFuture for SessionBuilder<'a> {
 impl Session {
     fn new(client: Client, lease: Lease, gate_prefix: String) -> Session {
         let shared = Arc::new(Shared::new(client, lease, gate_prefix));
-        let (releasing, collecting) = (releaser::run(shared.clone()), collector::run(shared.clone()));
+        let (releasing, collecting) = (
+            releaser::run(Watchman(shared.clone())),
+            collector::run(Caller(shared.clone())),
+        );
         shared.client().channel().runtime().spawn(async move {
             both(pin!(releasing), pin!(collecting)).await;
         });
@@ -201,7 +204,10 @@ impl Session {
     ///
     /// The lease could not be revoked; it is renewed no more, and runs out.
     pub async fn close(self) -> Result<(), Error> {
-        self.shared.lease().revoke().await
+        let revoked = self.shared.lease().revoke().await;
+        // The session's task does it too, where its runtime is driven.
+        self.shared.end_waiting();
+        revoked
     }
 
     /// Stops renewing the lease and leaves it to run out, as a crash would. Every guard is told that it is lost,
@@ -211,7 +217,7 @@ impl Session {
     /// [release](super::Guard::release) still takes it back. Another process can go on with it, with
     /// [`SessionBuilder::lease`].
     pub fn orphan(self) {
-        self.shared.lease().forget();
+        self.shared.end_waiting();
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -112,6 +112,12 @@ impl Shared {
         self.slots.close();
     }
 
+    /// The server does not have the lease any more.
+    pub(super) fn gone(&self) {
+        self.lease.gone();
+        self.slots.close();
+    }
+
     /// Gives the lock back where its key is there and nobody answers for it any more: to be
     /// called by whoever may have brought that about.
     pub(super) fn settle(&self, slot: &Arc<Slot>) {

@@ -152,7 +152,7 @@ async fn end(session: &Session) -> Option<LeaseEnd> {
     if lease.is_valid() {
         let asked = session.client().lease_time_to_live(lease.id()).await;
         if asked.is_ok_and(|answer| answer.ttl < 0) {
-            lease.gone();
+            session.shared().gone();
         }
     }
     lease.end()

@@ -33,6 +33,7 @@ const TTL_MIN: Duration = Duration::from_secs(2);
 #[command(after_help = "\
 Exit status: that of CMD, or 128 and the number of the signal that ended it; and
    0  without CMD: held, and given back at a signal
+   2  the arguments are wrong
   75  not ours within --wait, or another with -E
  123  the lock was lost; CMD was ended
  125  tenure itself failed, before CMD began or after it ended
@@ -152,7 +153,12 @@ impl Arguments {
             Waited::TooLong => return Ok(self.conflict_exit_code),
             Waited::Signalled(signal) => return Ok(signalled(signal)),
         };
-        let granted = Granted::new(guard, &self.name).await?;
+        // The command has no part in a signal that comes before it is there.
+        let granted = tokio::select! {
+            biased;
+            signal = signals.next() => return Ok(signalled(signal)),
+            granted = Granted::new(guard, &self.name) => granted?,
+        };
         match self.command.is_empty() {
             true => idle(granted, signals, output).await,
             false => self.work(granted, signals).await,
@@ -180,6 +186,9 @@ impl Arguments {
 
     /// Runs the command for as long as the lock is ours.
     async fn work(&self, granted: Granted, signals: &mut Signals) -> Result<u8, Failure> {
+        if !granted.is_valid() {
+            return Err(granted.failure(&granted.lost().await));
+        }
         let mut child = Child::spawn(&self.command, &granted.variables(&self.token_env))?;
         let status = loop {
             tokio::select! {

@@ -31,6 +31,11 @@ impl Granted {
         self.held.key()
     }
 
+    /// Whether it is proven to be ours at this moment.
+    pub(super) fn is_valid(&self) -> bool {
+        self.guard.is_valid()
+    }
+
     /// Completes when the lock is lost: its session has ended, or its key was deleted.
     pub(super) async fn lost(&self) -> Lost {
         tokio::select! {
