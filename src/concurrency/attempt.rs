@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::definite::{is_oversize, may_pass};
-use super::reading::Read;
+use super::reading::{self, Read};
 use super::requests;
 use super::session::Session;
 use super::slot::Slot;
@@ -254,7 +254,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
         // What the watch's own member has is what the watch goes on from.
         let near = self.watch.as_ref().filter(|_| !linearizable).map(Watch::route);
         let place = self.kept.place();
-        let mut call = pin!(requests::read(self.session.client(), place, upto, whole, near));
+        let mut call = pin!(reading::read(self.session.client(), place, upto, whole, near));
         loop {
             match race(call.as_mut(), self.news()).await {
                 Either::Left(read) => return self.ranged(read, whole, linearizable).await,

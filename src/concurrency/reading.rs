@@ -6,12 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::requests::together;
-use crate::client::{Call, Client, Get, Txn};
+use super::requests::{keys_of_each, newest_of, queue, together};
+use crate::client::{Call, Client, Get, Op, Route, Txn};
+use crate::core::lock::{Place, READING_KEYS_MAX};
 use crate::error::Error;
 use crate::pb::etcdserverpb::{RangeResponse, TxnResponse};
 use crate::pb::mvccpb::KeyValue;
-use crate::types::Revision;
+use crate::types::{KeyRange, Revision};
 
 pin_project! {
     /// See the head of this file. Not an `async fn`, which would keep the request beside its call.
@@ -39,15 +40,46 @@ pub(super) struct Read {
     pub(super) more: bool,
 }
 
+/// The own keys and what is older, or the newest of that. `near`: what this member has will do, but
+/// several queues are asked of the leader all the same.
+pub(super) fn read(
+    client: &Client,
+    place: &Place,
+    upto: Revision,
+    whole: bool,
+    near: Option<&Route>,
+) -> Reading {
+    let count = place.prefixes().count();
+    if count == 1 {
+        let range = client.get(queue(place)).max_create_revision(upto);
+        let range = match whole {
+            true => range.keys_only(),
+            false => newest_of(range, READING_KEYS_MAX),
+        };
+        return Reading::one(match near {
+            Some(route) => range.serializable().via(route),
+            None => range,
+        });
+    }
+    let ranges = place.prefixes().map(|prefix| {
+        let range = Op::get(KeyRange::prefix(prefix.clone())).max_create_revision(upto);
+        match whole {
+            true => range.keys_only(),
+            false => newest_of(range, keys_of_each(count)),
+        }
+    });
+    Reading::several(ranges.fold(client.txn(), Txn::then), count)
+}
+
 impl Reading {
-    pub(super) fn one(range: Get<&Client>) -> Reading {
+    fn one(range: Get<&Client>) -> Reading {
         Reading::One {
             call: range.into_future(),
         }
     }
 
     /// The operations of the transaction read so many queues.
-    pub(super) fn several(ranges: Txn<&Client>, queues: usize) -> Reading {
+    fn several(ranges: Txn<&Client>, queues: usize) -> Reading {
         Reading::Several {
             call: ranges.into_future(),
             queues,

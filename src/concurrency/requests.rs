@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::reading::Reading;
-use crate::client::{Client, Compare, Get, Op, Route, Txn};
+use crate::client::{Client, Compare, Get, Op, Txn};
 use crate::core::lock::{Place, READING_KEYS_MAX, Registered};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -96,37 +95,6 @@ pub(super) fn registered<'a>(
         registered.queue = several;
     }
     Ok(registered)
-}
-
-/// The own keys and what is older, or the newest of that. `near`: what this member has will do, but
-/// several queues are asked of the leader all the same.
-pub(super) fn read(
-    client: &Client,
-    place: &Place,
-    upto: Revision,
-    whole: bool,
-    near: Option<&Route>,
-) -> Reading {
-    let count = place.prefixes().count();
-    if count == 1 {
-        let range = client.get(queue(place)).max_create_revision(upto);
-        let range = match whole {
-            true => range.keys_only(),
-            false => newest_of(range, READING_KEYS_MAX),
-        };
-        return Reading::one(match near {
-            Some(route) => range.serializable().via(route),
-            None => range,
-        });
-    }
-    let ranges = place.prefixes().map(|prefix| {
-        let range = Op::get(KeyRange::prefix(prefix.clone())).max_create_revision(upto);
-        match whole {
-            true => range.keys_only(),
-            false => newest_of(range, keys_of_each(count)),
-        }
-    });
-    Reading::several(ranges.fold(client.txn(), Txn::then), count)
 }
 
 /// The keys of an attempt are deleted whatever they are: none of them is ever put
@@ -231,12 +199,12 @@ fn newest(place: &Place) -> impl Iterator<Item = Get> {
 
 /// Of several queues so many that all of them are no longer than one: the own key and
 /// one more at least.
-fn keys_of_each(queues: usize) -> u32 {
+pub(super) fn keys_of_each(queues: usize) -> u32 {
     let queues = u32::try_from(queues).unwrap_or(u32::MAX);
     (READING_KEYS_MAX / queues.max(1)).max(2)
 }
 
-fn newest_of<C>(range: Get<C>, limit: u32) -> Get<C> {
+pub(super) fn newest_of<C>(range: Get<C>, limit: u32) -> Get<C> {
     range.keys_only().limit(limit).sort(SortTarget::Create, SortOrder::Descend)
 }
 

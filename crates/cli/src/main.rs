@@ -21,7 +21,7 @@ mod time;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use commands::{
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Stage(stage) => return Err(stage.run()),
-        Command::Completions(arguments) => return completions::run(arguments).map(|()| 0),
+        Command::Completions(told) => return completions::run(told, Arguments::command()).map(|()| 0),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::failure::Failure;
@@ -13,8 +13,8 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut command = crate::arguments::Arguments::command();
+/// `command`: all of the command line.
+pub(crate) fn run(arguments: &Arguments, mut command: Command) -> Result<(), Failure> {
     // In memory, for the generator panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "tenure", &mut script);
