@@ -5,11 +5,13 @@ use rustix::process::Signal;
 
 use crate::run::{Run, bare, end, endpoint, heedful, send, tenure};
 
-/// The command under a terminal of its own.
+/// The command under a terminal of its own, in the place of the shell that begins it: some shells stay
+/// beside it, hear the interrupt too, and their status would be the one that is seen.
 fn on_terminal(line: &str) -> Run {
     Run::of(
         heedful("script")
-            .args(["-qec", line, "/dev/null"])
+            .args(["-qec", &format!("exec {line}"), "/dev/null"])
+            .env("SHELL", "/bin/sh")
             .env("TERM", "xterm")
             .env_remove("NO_COLOR"),
     )
