@@ -103,12 +103,17 @@ impl State {
 }
 
 impl Plan {
-    pub(super) fn poll(&mut self, state: &mut State, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+    pub(super) fn poll(
+        &mut self,
+        state: &mut State,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Bytes, Error>> {
         loop {
             match state {
-                State::Sent(sent) => return sent.poll_either(cx),
-                State::Waiting(waiter) => *state = State::Sent(ready!(self.poll_send(waiter, cx))?),
-                State::Paused(until) if clock::now() < *until => return Poll::Pending,
+                State::Sent(sent) => return sent.poll_either(cx, now),
+                State::Waiting(_) => ready!(self.poll_send(state, cx, now))?,
+                State::Paused(until) if now < *until => return Poll::Pending,
                 State::Paused(_) => *state = State::Waiting(None),
                 State::Refused(_) => {
                     if let State::Refused(error) = std::mem::replace(state, State::Done) {
@@ -190,7 +195,7 @@ impl Plan {
         if may_ask && (is_wished || self.channel.is_outranked(&sent.route)) {
             let detour = self.channel.detour(&sent.route, self.want());
             let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
-            let detour = detour.map(|((route, seat), (body, pass))| self.send(route, seat, &pass, body));
+            let detour = detour.map(|((route, seat), (body, pass))| self.send(now, route, seat, &pass, body));
             if let Some(Ok(detour)) = detour {
                 self.channel.figures().calls.detours.add();
                 sent.detour = Some(Box::new(detour));
@@ -284,12 +289,21 @@ impl Plan {
         }
     }
 
-    fn poll_send(&mut self, waiter: &mut Option<Waiter>, cx: &mut Context<'_>) -> Poll<Result<Sent, Error>> {
+    /// Sends it once there is a connection for it.
+    fn poll_send(
+        &mut self,
+        state: &mut State,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<(), Error>> {
+        let State::Waiting(waiter) = state else {
+            return Poll::Ready(Ok(()));
+        };
+        if self.deadline <= now {
+            // Too late to be sent: the caller's timer says so.
+            return Poll::Pending;
+        }
         loop {
-            if self.deadline <= clock::now() {
-                // Too late to be sent: the caller's timer says so.
-                return Poll::Pending;
-            }
             let Poll::Ready(pass) = self.poll_pass(cx) else {
                 // Whoever needs no token may use the stream that this one was woken for.
                 *waiter = None;
@@ -300,7 +314,7 @@ impl Plan {
                 Some(route) => Target::Only(route),
                 None => Target::Any(self.want()),
             };
-            let (route, seat) = ready!(self.channel.poll_route(target, Kind::Call, cx, waiter))?;
+            let (route, seat) = ready!(self.channel.poll_route(now, target, Kind::Call, cx, waiter))?;
             let is_pinned = self.options.route.is_some();
             let (endpoint, failed_at) = (
                 route.endpoint_id,
@@ -309,12 +323,13 @@ impl Plan {
             let Some(request) = self.request.clone() else {
                 return Poll::Ready(Err(Error::invalid("there is nothing to send")));
             };
-            match self.send(route, seat, &pass, request) {
+            match self.send(now, route, seat, &pass, request) {
                 Ok(sent) => {
                     if failed_at.is_some_and(|at| at != endpoint) {
                         self.channel.figures().calls.failovers.add();
                     }
-                    return Poll::Ready(Ok(sent));
+                    *state = State::Sent(sent);
+                    return Poll::Ready(Ok(()));
                 }
                 Err(error) if is_pinned => return Poll::Ready(Err(error)),
                 // The connection ended and its task has not said so yet: take another.
@@ -326,8 +341,14 @@ impl Plan {
     /// # Errors
     ///
     /// The connection takes nothing any more, and the pool knows.
-    fn send(&mut self, mut route: Route, seat: Seat, pass: &Pass, request: Body) -> Result<Sent, Error> {
-        let now = clock::now();
+    fn send(
+        &mut self,
+        now: Instant,
+        mut route: Route,
+        seat: Seat,
+        pass: &Pass,
+        request: Body,
+    ) -> Result<Sent, Error> {
         let config = self.channel.config();
         let timeout = config.send_timeout_header.then(|| self.deadline.saturating_since(now));
         let is_local = self.method.is_local || self.options.is_local;
@@ -372,8 +393,8 @@ impl Drop for Plan {
 
 impl Sent {
     /// The first good answer or verdict, or the last failure.
-    fn poll_either(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
-        let answer = self.poll_answer(cx);
+    fn poll_either(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Bytes, Error>> {
+        let answer = self.poll_answer(cx, now);
         let Some(detour) = &mut self.detour else {
             return answer;
         };
@@ -383,16 +404,16 @@ impl Sent {
                 if let Some(detour) = self.detour.take() {
                     *self = *detour;
                 }
-                self.poll_answer(cx)
+                self.poll_answer(cx, now)
             }
-            Poll::Pending => match ready!(detour.poll_answer(cx)) {
+            Poll::Pending => match ready!(detour.poll_answer(cx, now)) {
                 answer if is_settled(&answer) => {
                     // Whoever answered is who an error, also one in the answer, is of.
                     self.route = detour.route.clone();
                     Poll::Ready(answer)
                 }
                 _ => {
-                    self.doubt_at = detour.doubt_at.map(|at| at.max(clock::now() + DETOUR_WAIT));
+                    self.doubt_at = detour.doubt_at.map(|at| at.max(now + DETOUR_WAIT));
                     self.detour = None;
                     Poll::Pending
                 }
@@ -400,9 +421,9 @@ impl Sent {
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Bytes, Error>> {
         loop {
-            match ready!(self.response.poll_message(cx)) {
+            match ready!(self.response.poll_message(cx, now)) {
                 Ok(Some(message)) if self.answer.is_none() => self.answer = Some(message),
                 Ok(Some(_)) => {
                     return Poll::Ready(Err(Error::status(Status::broken(

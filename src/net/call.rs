@@ -139,11 +139,12 @@ impl<R: wire::Response + Answer> Future for Call<R> {
         let mut this = self.project();
         let (plan, state) = (this.plan, this.state);
         let answer = loop {
-            let failure = match plan.poll(state, cx) {
+            let failure = match plan.poll(state, cx, clock::now()) {
                 Poll::Ready(Ok(message)) => match plan.read(message) {
+                    Ok(answer) => break Ok(answer),
                     // Another member may know more.
                     Err(error) if error.stale().is_some() => error,
-                    answer => break answer,
+                    Err(error) => break Err(plan.name(error, state)),
                 },
                 Poll::Ready(Err(failure)) => failure,
                 Poll::Pending => {
@@ -152,27 +153,51 @@ impl<R: wire::Response + Answer> Future for Call<R> {
                         this.timer.as_mut().reset(at);
                     }
                     ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll(cx)));
-                    if clock::now() >= plan.deadline {
-                        break Err(plan.timed_out(state));
+                    match plan.waited(state) {
+                        None => continue,
+                        Some(error) => break Err(error),
                     }
-                    plan.handle_timeout(state);
-                    continue;
                 }
             };
-            // A server that knows the deadline cancels the stream just when it is over.
-            if is_cancel(&failure) && clock::now() >= plan.deadline {
-                break Err(plan.timed_out(state).with_source(failure));
-            }
-            match plan.fail(state, failure) {
-                Ok(next) => *state = next,
-                Err(error) => break Err(error),
+            if let Some(error) = plan.failed(state, failure) {
+                break Err(error);
             }
         };
-        let answer = answer.map_err(|error| plan.name(error, state));
         plan.count(answer.as_ref().err(), state);
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;
         Poll::Ready(answer)
+    }
+}
+
+impl Plan {
+    /// The timer has fired: what the call ends with, where it does.
+    #[cold]
+    fn waited(&mut self, state: &mut State) -> Option<Error> {
+        if clock::now() < self.deadline {
+            self.handle_timeout(state);
+            return None;
+        }
+        let error = self.timed_out(state);
+        Some(self.name(error, state))
+    }
+
+    /// An attempt has failed: what the call ends with, where it does.
+    #[cold]
+    fn failed(&mut self, state: &mut State, failure: Error) -> Option<Error> {
+        // A server that knows the deadline cancels the stream just when it is over.
+        let error = if is_cancel(&failure) && clock::now() >= self.deadline {
+            self.timed_out(state).with_source(failure)
+        } else {
+            match self.fail(state, failure) {
+                Ok(next) => {
+                    *state = next;
+                    return None;
+                }
+                Err(error) => error,
+            }
+        };
+        Some(self.name(error, state))
     }
 }
 

@@ -23,6 +23,7 @@ use super::tokens::Tokens;
 use super::why::{self, Standing};
 use crate::config::Config;
 use crate::core::pool::{EndpointId, Want};
+use crate::core::time::Instant;
 use crate::error::{Error, Origin};
 use crate::wire::Metadata;
 use crate::wire::method::auth as method;
@@ -253,13 +254,14 @@ impl Channel {
     /// one connection or endpoint that is asked for is.
     pub(super) fn poll_route(
         &self,
+        now: Instant,
         target: Target<'_>,
         kind: Kind,
         cx: &mut Context<'_>,
         waiter: &mut Option<Waiter>,
     ) -> Poll<Result<(Route, Seat), Error>> {
         let mut state = self.shared.lock();
-        match self.take_route(&mut state, target, kind) {
+        match self.take_route(now, &mut state, target, kind) {
             Ok(Some(taken)) => {
                 self.shared.settle(state);
                 *waiter = None;
@@ -294,7 +296,7 @@ impl Channel {
         let mut state = self.shared.lock();
         // A pick that came back to the same member would cost that its trial.
         let taken = match state.pool.has_other(want) {
-            true => self.take_route(&mut state, Target::Any(want), Kind::Call),
+            true => self.take_route(clock::now(), &mut state, Target::Any(want), Kind::Call),
             false => Ok(None),
         };
         self.shared.settle(state);
@@ -366,11 +368,11 @@ impl Channel {
 
     fn take_route(
         &self,
+        now: Instant,
         state: &mut State,
         target: Target<'_>,
         kind: Kind,
     ) -> Result<Option<(Route, Seat)>, Error> {
-        let now = clock::now();
         let route = match target {
             Target::Any(want) => {
                 let Some((_, connection)) = state.pool.pick(now, want) else {

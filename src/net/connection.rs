@@ -16,21 +16,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::client::{self, SendRequest};
-use h2::{Ping as Payload, PingPong};
-use tokio::sync::Notify;
-
 use super::clock::{self, Timer};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::heard::{Heard, Hearing};
 use super::pulse::Pulse;
 use super::race::{Either, race};
+use super::wishes::Wishes;
 use crate::config::Config;
 use crate::core::ping::{Action, Patience, Ping};
 use crate::core::time::Instant;
 use crate::error::{Error, Origin};
 use crate::wire::Body;
+use h2::client::{self, SendRequest};
+use h2::{Ping as Payload, PingPong};
 
 /// Bounds what HPACK and CONTINUATION floods can cost; etcd's trailers are tiny.
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
@@ -71,15 +70,6 @@ pub(super) trait Report {
     fn end(&self, error: Error);
 }
 
-/// What the task of a connection is told.
-#[derive(Default)]
-pub(super) struct Wishes {
-    /// It takes no more calls, and ends with the last of what is open.
-    pub(super) retired: Notify,
-    /// Somebody waited in vain: a ping is to tell whether anybody is there.
-    pub(super) doubted: Notify,
-}
-
 /// Dials, runs the connection, and reports what becomes of it.
 pub(super) async fn run(
     endpoint: Arc<Endpoint>,
@@ -88,13 +78,15 @@ pub(super) async fn run(
     wishes: Arc<Wishes>,
     report: impl Report,
 ) {
-    let connecting = async {
+    // In a box, as the connection is: what runs it for long is to have a small frame, so that
+    // its stack is the one that the calls beside it have warmed.
+    let connecting = Box::pin(async {
         let mut opened = connect(&endpoint, &*dial, &config).await?;
         report.opened();
         hello(&mut opened).await?;
         dial.reached(&endpoint);
         Ok(opened)
-    };
+    });
     let connected = match race(
         connecting,
         clock::sleep_until(clock::now() + config.connect_timeout),
@@ -116,7 +108,7 @@ type Connection = client::Connection<Heard, Body>;
 /// A connection whose handshake is written.
 struct Opened {
     sender: SendRequest<Body>,
-    connection: Connection,
+    connection: Pin<Box<Connection>>,
     hearing: Arc<Hearing>,
 }
 
@@ -128,7 +120,7 @@ async fn connect(endpoint: &Endpoint, dial: &dyn Dial, config: &Config) -> Resul
     match handshake(config).handshake(io).await {
         Ok((sender, connection)) => Ok(Opened {
             sender,
-            connection,
+            connection: Box::pin(connection),
             hearing,
         }),
         Err(error) => Err(failed("HTTP/2 handshake failed").with_source(hearing.cause(error))),
@@ -152,7 +144,7 @@ fn handshake(config: &Config) -> client::Builder {
 /// Waits for the peer's settings: only a process that runs sends them.
 async fn hello(opened: &mut Opened) -> Result<(), Error> {
     let connection = &mut opened.connection;
-    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+    poll_fn(|cx| match connection.as_mut().poll(cx) {
         Poll::Ready(end) => Poll::Ready(Err(lost(end, &opened.hearing))),
         Poll::Pending if connection.max_concurrent_send_streams() == STREAMS_BEFORE_HELLO => Poll::Pending,
         Poll::Pending => Poll::Ready(Ok(())),
@@ -172,7 +164,7 @@ async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &impl Re
     let streams_max = connection.max_concurrent_send_streams();
     let mut live = Live {
         pings: connection.ping_pong(),
-        connection: Box::pin(connection),
+        connection,
         hearing,
         streams_max,
         pulse: pulse.clone(),
@@ -183,15 +175,9 @@ async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &impl Re
         report,
     };
     report.up(sender, pulse, streams_max);
-    loop {
-        let wish = race(wishes.retired.notified(), wishes.doubted.notified());
-        match race(poll_fn(|cx| live.poll(cx)), wish).await {
-            Either::Left(end) => return end,
-            // h2 closes a connection that nobody can send on once its last stream is over.
-            Either::Right(Either::Left(())) => live.sender = None,
-            Either::Right(Either::Right(())) => live.ping.handle_doubt(clock::now()),
-        }
-    }
+    // One task runs it from its dial to its end.
+    poll_fn(|cx| Poll::Ready(wishes.watch(cx))).await;
+    poll_fn(|cx| live.poll(cx, wishes)).await
 }
 
 fn patience(config: &Config) -> Patience {
@@ -229,13 +215,20 @@ struct Live<'a, R> {
 }
 
 impl<R: Report> Live<'_, R> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+    fn poll(&mut self, cx: &mut Context<'_>, wishes: &Wishes) -> Poll<Error> {
+        if wishes.is_retired() {
+            // h2 closes a connection that nobody can send on once its last stream is over.
+            self.sender = None;
+        }
         // Before the health: what lies in the socket unread is no silence.
         if let Poll::Ready(end) = self.connection.as_mut().poll(cx) {
             return Poll::Ready(lost(end, &self.hearing));
         }
         self.note_settings(cx);
         let now = clock::now();
+        if wishes.take_doubt() {
+            self.ping.handle_doubt(now);
+        }
         if let Some(pings) = &mut self.pings {
             if let Poll::Ready(Ok(_)) = pings.poll_pong(cx) {
                 self.ping.handle_pong(now);

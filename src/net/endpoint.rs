@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::uri::{Authority, PathAndQuery, Scheme as UriScheme, Uri};
+use http::uri::{Authority, InvalidUriParts, Parts, PathAndQuery, Scheme as UriScheme, Uri};
 
 use crate::error::Error;
 
@@ -159,16 +159,16 @@ impl Endpoint {
     }
 
     /// The URI of a call. It shares all its parts, so nothing is allocated.
-    pub(crate) fn uri(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+    pub(crate) fn uri(&self, path: PathAndQuery) -> Result<Uri, InvalidUriParts> {
         let scheme = match self.scheme.is_tls() {
             true => UriScheme::HTTPS,
             false => UriScheme::HTTP,
         };
-        Uri::builder()
-            .scheme(scheme)
-            .authority(self.authority.clone())
-            .path_and_query(path)
-            .build()
+        let mut parts = Parts::default();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts)
     }
 }
 

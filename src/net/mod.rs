@@ -44,3 +44,4 @@ pub(crate) mod watch_driver;
 mod watch_inbox;
 mod watch_mailbox;
 mod why;
+mod wishes;

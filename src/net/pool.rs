@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::clock;
-use super::connection::{self, Wishes};
+use super::connection;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::feed::StateEvent;
@@ -23,6 +23,7 @@ use super::race::race;
 use super::route::Route;
 use super::runtime::Runtime;
 use super::tokens::Tokens;
+use super::wishes::Wishes;
 use crate::config::Config;
 use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
@@ -186,7 +187,7 @@ impl Shared {
                 Action::Retire(id) => {
                     if let Some(link) = state.links.get_mut(&id) {
                         (link.route, link.is_told) = (None, false);
-                        link.wishes.retired.notify_one();
+                        link.wishes.retire();
                     }
                 }
                 Action::Close(id) => closed.extend(state.links.remove(&id)),
@@ -254,7 +255,7 @@ impl State {
     pub(super) fn doubt(&mut self, id: ConnectionId) {
         self.pool.handle_suspect(clock::now(), id);
         if let Some(link) = self.links.get(&id) {
-            link.wishes.doubted.notify_one();
+            link.wishes.doubt();
         }
     }
 
@@ -381,11 +382,9 @@ impl Seat {
         }
     }
 
-    /// Gives it back, and tells of the member. Says when.
-    pub(super) fn leave(mut self, outcome: Outcome) -> Instant {
-        let now = clock::now();
+    /// Gives it back, and tells of the member.
+    pub(super) fn leave(mut self, outcome: Outcome, now: Instant) {
         (self.outcome, self.left_at) = (outcome, Some(now));
-        now
     }
 
     /// Whether an answer is due on a stream: then it is no more to be quiet than a call.
@@ -422,8 +421,11 @@ impl Drop for Seat {
             Kind::Call => state.pool.handle_closed(now, self.id),
             Kind::Stream => state.pool.handle_stream_closed(now, self.id),
         }
+        // The last call of a connection that drains is news, too.
+        if state.waiting.is_empty() {
+            return self.shared.settle(state);
+        }
         let woken = state.waiting.next();
-        // The last call of a connection that drains.
         self.shared.settle(state);
         woken.for_each(Waker::wake);
     }
@@ -444,6 +446,11 @@ impl Waiting {
     fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let all = [&mut self.bulk, &mut self.control, &mut self.pinned].map(std::mem::take);
         all.into_iter().flat_map(BTreeMap::into_values)
+    }
+
+    /// Whether nobody does, which is how it mostly is.
+    fn is_empty(&self) -> bool {
+        self.bulk.is_empty() && self.control.is_empty() && self.pinned.is_empty()
     }
 
     fn next(&mut self) -> impl Iterator<Item = Waker> + use<> {

@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::clock;
 use crate::core::ping::Traffic;
 use crate::core::time::Instant;
 
@@ -40,8 +39,11 @@ impl Pulse {
     }
 
     /// The peer sent something that somebody waits for.
-    pub(super) fn heard(&self) {
-        self.heard.fetch_max(clock::now().0, Ordering::Relaxed);
+    pub(super) fn heard(&self, now: Instant) {
+        // Two at once may leave the earlier one of their two times.
+        if self.heard.load(Ordering::Relaxed) < now.0 {
+            self.heard.store(now.0, Ordering::Relaxed);
+        }
     }
 
     /// Whether the peer ever sent anything that somebody waited for.

@@ -39,7 +39,9 @@ impl Channel {
             let pass = std::future::poll_fn(|cx| self.poll_pass(&mut waiter, cx)).await?;
             let mut waiter = None;
             let target = || Target::Any(Want::call(Class::Bulk));
-            let route = std::future::poll_fn(|cx| self.poll_route(target(), Kind::Call, cx, &mut waiter));
+            let route = std::future::poll_fn(|cx| {
+                self.poll_route(clock::now(), target(), Kind::Call, cx, &mut waiter)
+            });
             let (mut route, seat) = route.await?;
             let headers = self.calls(true).headers(None, pass.token.as_ref());
             let (response, mut stream) = self.open_path(&mut route, path, headers)?;
@@ -47,7 +49,7 @@ impl Channel {
             stream.send_data(body, true).map_err(Error::transport)?;
             let mut response = Response::new(response, self.config().response_bytes_max, seat);
             while messages.len() < messages_max {
-                match std::future::poll_fn(|cx| response.poll_message(cx)).await? {
+                match std::future::poll_fn(|cx| response.poll_message(cx, clock::now())).await? {
                     Some(message) => messages.push(message),
                     None => break,
                 }

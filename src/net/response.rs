@@ -68,25 +68,30 @@ impl Response {
     }
 
     /// The next message; `None` once the server has ended the stream with success.
-    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        let message = ready!(self.poll_next(cx));
+    pub(crate) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let message = ready!(self.poll_next(cx, now));
         if !matches!(message, Ok(Some(_))) {
             // Lets go of the stream: what the server still sends is not waited for.
             self.state = State::Over;
             if let Some(seat) = self.seat.take() {
-                self.ended_at = Some(seat.leave(outcome(&message)));
+                seat.leave(outcome(&message), now);
+                self.ended_at = Some(now);
             }
         }
         Poll::Ready(message)
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
             match &mut self.state {
                 State::Head(head) => {
                     let (head, body) =
                         ready!(Pin::new(head).poll(cx)).map_err(Error::transport)?.into_parts();
-                    heard(&self.seat);
+                    heard(&self.seat, now);
                     self.state = match Head::read(head.status, &head.headers, body.is_end_stream()) {
                         Head::Messages(encoding) => {
                             let decoder = Decoder::with_encoding(self.message_bytes_max, encoding);
@@ -105,7 +110,7 @@ impl Response {
                         return Poll::Ready(Ok(Some(message)));
                     }
                     if let Some(chunk) = ready!(poll_chunk(body, cx))? {
-                        heard(&self.seat);
+                        heard(&self.seat, now);
                         decoder.push(chunk);
                         continue;
                     }
@@ -117,11 +122,7 @@ impl Response {
                     }));
                 }
                 State::Foreign(body, foreign) => {
-                    if let Some(chunk) = ready!(poll_chunk(body, cx))? {
-                        if foreign.push(&chunk) {
-                            continue;
-                        }
-                    }
+                    ready!(poll_foreign(body, foreign, cx))?;
                     let State::Foreign(_, foreign) = std::mem::replace(&mut self.state, State::Over) else {
                         continue;
                     };
@@ -133,9 +134,9 @@ impl Response {
     }
 }
 
-fn heard(seat: &Option<Seat>) {
+fn heard(seat: &Option<Seat>, now: Instant) {
     if let Some(seat) = seat {
-        seat.pulse.heard();
+        seat.pulse.heard(now);
     }
 }
 
@@ -155,6 +156,21 @@ fn ended(status: Status) -> Result<Option<Bytes>, Error> {
     } else {
         Err(Error::status(status))
     }
+}
+
+/// Reads as much as is evidence of what the peer is.
+#[cold]
+fn poll_foreign(
+    body: &mut RecvStream,
+    foreign: &mut Foreign,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    while let Some(chunk) = ready!(poll_chunk(body, cx))? {
+        if !foreign.push(&chunk) {
+            break;
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// The next piece of the body. Its room in the window is given back at once: what

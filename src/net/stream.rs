@@ -151,8 +151,9 @@ impl Channel {
                 return Poll::Pending;
             };
             let pass = pass.map_err(|error| named(error, method, None))?;
-            let (mut route, seat) = ready!(self.poll_route(Target::Any(want), Kind::Stream, cx, waiter))
-                .map_err(|error| named(error, method, None))?;
+            let (mut route, seat) =
+                ready!(self.poll_route(clock::now(), Target::Any(want), Kind::Stream, cx, waiter))
+                    .map_err(|error| named(error, method, None))?;
             let metadata = match method.is_local {
                 true => self.calls(true),
                 false => self.streams(),
@@ -283,7 +284,7 @@ impl<Resp: wire::Response> Receiver<Resp> {
     }
 
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Resp>, Error>> {
-        let message = ready!(self.response.poll_message(cx));
+        let message = ready!(self.response.poll_message(cx, clock::now()));
         let message =
             message.and_then(|message| message.map(wire::decode).transpose().map_err(Error::status));
         Poll::Ready(message.map_err(|error| {

@@ -34,29 +34,28 @@ static TRUE: HeaderValue = HeaderValue::from_static("true");
 pub struct Metadata {
     require_leader: bool,
     introduction: bool,
+    /// What is the same for all calls. A copy of it costs less than what is put in piece by piece.
+    same: HeaderMap,
 }
 
 impl Metadata {
     /// Calls require a leader and say what client this is.
     #[must_use]
     pub fn new() -> Metadata {
-        Metadata {
-            require_leader: true,
-            introduction: true,
-        }
+        Metadata::of(true, true)
     }
 
     /// Whether a member that sees no leader refuses a call at once, and ends an
     /// open stream after three election timeouts, instead of waiting for one.
     /// Serializable reads and questions to a single member do without.
     pub fn set_require_leader(&mut self, require_leader: bool) {
-        self.require_leader = require_leader;
+        *self = Metadata::of(require_leader, self.introduction);
     }
 
     /// Whether the server is told which client this is, and the API's version. It only
     /// counts its clients by it. A fourth header doubles the map: it costs a call 300 bytes.
     pub fn set_introduction(&mut self, tell: bool) {
-        self.introduction = tell;
+        *self = Metadata::of(self.require_leader, tell);
     }
 
     /// The headers of a call that has this much time left, and this token, in a map of
@@ -66,12 +65,35 @@ impl Metadata {
     /// side does.
     #[must_use]
     pub fn headers(&self, timeout: Option<Duration>, token: Option<&Token>) -> HeaderMap {
-        let count = 2
-            + 2 * usize::from(self.introduction)
-            + usize::from(self.require_leader)
-            + usize::from(token.is_some())
-            + usize::from(timeout.is_some());
-        let mut headers = HeaderMap::with_capacity(count);
+        if timeout.is_none() && token.is_none() {
+            return self.same.clone();
+        }
+        // A copy has no room for more, and would be moved.
+        let more = usize::from(token.is_some()) + usize::from(timeout.is_some());
+        let mut headers = self.same(more);
+        if let Some(Token(token)) = token {
+            headers.insert(&TOKEN, token.clone());
+        }
+        if let Some(timeout) = timeout {
+            headers.insert(&TIMEOUT, timeout_value(timeout));
+        }
+        headers
+    }
+
+    fn of(require_leader: bool, introduction: bool) -> Metadata {
+        let mut metadata = Metadata {
+            require_leader,
+            introduction,
+            same: HeaderMap::new(),
+        };
+        metadata.same = metadata.same(0);
+        metadata
+    }
+
+    /// With room for so many more.
+    fn same(&self, more: usize) -> HeaderMap {
+        let count = 2 + 2 * usize::from(self.introduction) + usize::from(self.require_leader);
+        let mut headers = HeaderMap::with_capacity(count + more);
         headers.insert(header::CONTENT_TYPE, GRPC.clone());
         headers.insert(header::TE, TRAILERS.clone());
         if self.introduction {
@@ -80,12 +102,6 @@ impl Metadata {
         }
         if self.require_leader {
             headers.insert(&HAS_LEADER, TRUE.clone());
-        }
-        if let Some(Token(token)) = token {
-            headers.insert(&TOKEN, token.clone());
-        }
-        if let Some(timeout) = timeout {
-            headers.insert(&TIMEOUT, timeout_value(timeout));
         }
         headers
     }

@@ -1,10 +1,12 @@
 //! The methods of the servers: where each lives, who sends how much, and whether
 //! it may be sent again.
 
+use std::sync::LazyLock;
+
 use http::uri::PathAndQuery;
 
 /// A method of a gRPC service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct Method {
     /// The path of its calls, such as `/etcdserverpb.KV/Put`.
     pub path: &'static str,
@@ -22,6 +24,8 @@ pub struct Method {
     /// Whether the member that is asked answers for itself, with a leader or without. A
     /// call of any other method asks for one: see [`super::Metadata::set_require_leader`].
     pub is_local: bool,
+    /// Parsed once: no call is to pay for it.
+    in_uri: LazyLock<PathAndQuery>,
 }
 
 /// Who sends how many messages.
@@ -39,7 +43,7 @@ impl Method {
     /// The path as a part of a URI. It neither allocates nor copies.
     #[must_use]
     pub fn path_and_query(&self) -> PathAndQuery {
-        PathAndQuery::from_static(self.path)
+        self.in_uri.clone()
     }
 }
 
@@ -49,20 +53,21 @@ macro_rules! services {
     })+) => {
         $($(#[$doc])+
         pub mod $module {
-            use super::{Kind, Method};
+            use super::{Kind, LazyLock, Method, PathAndQuery};
             $(
                 #[doc = concat!("`/", $service, "/", $name, "`")]
-                pub const $method: Method = Method {
+                pub static $method: Method = Method {
                     path: concat!("/", $service, "/", $name),
                     kind: Kind::$kind,
                     safe_to_retry: services!(@is $($safe)?),
                     is_local: services!(@is $($local)?),
+                    in_uri: LazyLock::new(|| PathAndQuery::from_static($method.path)),
                 };
             )+
         })+
 
         /// Every method.
-        pub const ALL: &[Method] = &[$($($module::$method),+),+];
+        pub static ALL: &[&Method] = &[$($(&$module::$method),+),+];
     };
     (@is) => { false };
     (@is safe) => { true };

@@ -25,7 +25,7 @@ struct Calls {
 
 impl Calls {
     /// What it gave, where it gave something.
-    fn note<T>(&mut self, method: Method, answer: Result<T, tenure::Error>) -> Option<T> {
+    fn note<T>(&mut self, method: &Method, answer: Result<T, tenure::Error>) -> Option<T> {
         self.called.insert(method.path);
         let error = match answer {
             Ok(answer) => return Some(answer),
@@ -44,60 +44,63 @@ impl Calls {
 }
 
 async fn keys(client: &Client, calls: &mut Calls) {
-    calls.note(kv::PUT, client.put("a", "1").await);
+    calls.note(&kv::PUT, client.put("a", "1").await);
     let two = client.txn().then(Op::put("b", "2")).then(Op::put("c", "3")).await;
-    let two = calls.note(kv::TXN, two).expect("a transaction");
-    calls.note(kv::RANGE, client.get("a").await);
+    let two = calls.note(&kv::TXN, two).expect("a transaction");
+    calls.note(&kv::RANGE, client.get("a").await);
     // A page, and what follows it as a stream; or pages, where there is no such method.
     let mut stream = client.range_stream(KeyRange::all()).page_size(1);
-    while let Some(Some(_)) = calls.note(kv::RANGE_STREAM, stream.next().await) {}
-    calls.note(kv::COMPACT, client.compact(two.revision()).await);
-    calls.note(kv::DELETE_RANGE, client.delete(KeyRange::all()).await);
+    while let Some(Some(_)) = calls.note(&kv::RANGE_STREAM, stream.next().await) {}
+    calls.note(&kv::COMPACT, client.compact(two.revision()).await);
+    calls.note(&kv::DELETE_RANGE, client.delete(KeyRange::all()).await);
     let watching = async { client.watch("a").await };
     patiently("a watch", watching).await.expect("a watch");
     calls.called.insert(watch::WATCH.path);
 }
 
 async fn leases(client: &Client, calls: &mut Calls) {
-    let granted = calls.note(lease::LEASE_GRANT, client.lease_grant(TTL).await);
+    let granted = calls.note(&lease::LEASE_GRANT, client.lease_grant(TTL).await);
     let id = LeaseId(granted.expect("a lease").id);
-    calls.note(lease::LEASE_KEEP_ALIVE, client.lease_keep_alive_once(id).await);
-    calls.note(lease::LEASE_TIME_TO_LIVE, client.lease_time_to_live(id).await);
-    calls.note(lease::LEASE_LEASES, client.leases().await);
-    calls.note(lease::LEASE_REVOKE, client.lease_revoke(id).await);
+    calls.note(&lease::LEASE_KEEP_ALIVE, client.lease_keep_alive_once(id).await);
+    calls.note(&lease::LEASE_TIME_TO_LIVE, client.lease_time_to_live(id).await);
+    calls.note(&lease::LEASE_LEASES, client.leases().await);
+    calls.note(&lease::LEASE_REVOKE, client.lease_revoke(id).await);
 }
 
 async fn members(client: &Client, calls: &mut Calls) {
     let members = client.members();
-    calls.note(cluster::MEMBER_LIST, members.list().await);
+    calls.note(&cluster::MEMBER_LIST, members.list().await);
     let added = calls.note(
-        cluster::MEMBER_ADD,
+        &cluster::MEMBER_ADD,
         members.add(["http://127.0.0.1:1"]).learner().await,
     );
     let id = MemberId(added.and_then(|answer| answer.member).map_or(1, |member| member.id));
     calls.note(
-        cluster::MEMBER_UPDATE,
+        &cluster::MEMBER_UPDATE,
         members.update(id, ["http://127.0.0.1:2"]).await,
     );
     // It was never started.
-    calls.note(cluster::MEMBER_PROMOTE, members.promote(id).await);
-    calls.note(cluster::MEMBER_REMOVE, members.remove(id).await);
+    calls.note(&cluster::MEMBER_PROMOTE, members.promote(id).await);
+    calls.note(&cluster::MEMBER_REMOVE, members.remove(id).await);
 }
 
 async fn one_member(client: &Client, calls: &mut Calls) {
     let member = client.maintenance(&client.endpoints().list()[0]).expect("an endpoint");
-    let status = calls.note(maintenance::STATUS, member.status().await).expect("a status");
-    calls.note(maintenance::ALARM, client.alarms().list().await);
-    calls.note(maintenance::DEFRAGMENT, member.defragment().await);
-    calls.note(maintenance::HASH, member.hash().await);
-    calls.note(maintenance::HASH_KV, member.hash_kv(Revision::ZERO).await);
+    let status = calls.note(&maintenance::STATUS, member.status().await).expect("a status");
+    calls.note(&maintenance::ALARM, client.alarms().list().await);
+    calls.note(&maintenance::DEFRAGMENT, member.defragment().await);
+    calls.note(&maintenance::HASH, member.hash().await);
+    calls.note(&maintenance::HASH_KV, member.hash_kv(Revision::ZERO).await);
     let snapshot = member.snapshot().write_to(&mut Vec::new()).await;
-    calls.note(maintenance::SNAPSHOT, snapshot);
+    calls.note(&maintenance::SNAPSHOT, snapshot);
     let leader = MemberId(status.leader);
-    calls.note(maintenance::MOVE_LEADER, member.move_leader(leader).await);
-    calls.note(maintenance::DOWNGRADE, client.downgrade().validate("3.0.0").await);
+    calls.note(&maintenance::MOVE_LEADER, member.move_leader(leader).await);
+    calls.note(
+        &maintenance::DOWNGRADE,
+        client.downgrade().validate("3.0.0").await,
+    );
     let mut health = member.watch_health();
-    calls.note(health::WATCH, patiently("its word", health.next()).await);
+    calls.note(&health::WATCH, patiently("its word", health.next()).await);
     // It has an error for the read beside it alone.
     calls.called.insert(health::CHECK.path);
     if member.health(TTL).await.serving.is_none() {
@@ -107,49 +110,49 @@ async fn one_member(client: &Client, calls: &mut Calls) {
 
 async fn services(client: &Client, calls: &mut Calls) {
     let service = client.lock_service();
-    let held = calls.note(lock::LOCK, service.lock("lock", LeaseId::NONE).await);
+    let held = calls.note(&lock::LOCK, service.lock("lock", LeaseId::NONE).await);
     let key = held.map(|answer| answer.key).unwrap_or_default();
-    calls.note(lock::UNLOCK, service.unlock(key).await);
+    calls.note(&lock::UNLOCK, service.unlock(key).await);
     let service = client.election_service();
     let elected = calls.note(
-        election::CAMPAIGN,
+        &election::CAMPAIGN,
         service.campaign("election", LeaseId::NONE, "one").await,
     );
     let leader = elected.and_then(|answer| answer.leader).unwrap_or_default();
-    calls.note(election::PROCLAIM, service.proclaim(leader.clone(), "two").await);
-    calls.note(election::LEADER, service.leader("election").await);
+    calls.note(&election::PROCLAIM, service.proclaim(leader.clone(), "two").await);
+    calls.note(&election::LEADER, service.leader("election").await);
     let mut observed = service.observe("election");
-    calls.note(election::OBSERVE, patiently("a leader", observed.next()).await);
-    calls.note(election::RESIGN, service.resign(leader).await);
+    calls.note(&election::OBSERVE, patiently("a leader", observed.next()).await);
+    calls.note(&election::RESIGN, service.resign(leader).await);
 }
 
 async fn users(client: &Client, calls: &mut Calls) {
     let (users, roles) = (client.users(), client.roles());
     for name in ["root", "alice"] {
-        calls.note(auth::USER_ADD, users.add(name, PASSWORD).await);
-        calls.note(auth::ROLE_ADD, roles.add(name).await);
-        calls.note(auth::USER_GRANT_ROLE, users.grant_role(name, name).await);
+        calls.note(&auth::USER_ADD, users.add(name, PASSWORD).await);
+        calls.note(&auth::ROLE_ADD, roles.add(name).await);
+        calls.note(&auth::USER_GRANT_ROLE, users.grant_role(name, name).await);
     }
-    calls.note(auth::USER_GET, users.get("alice").await);
-    calls.note(auth::USER_LIST, users.list().await);
+    calls.note(&auth::USER_GET, users.get("alice").await);
+    calls.note(&auth::USER_LIST, users.list().await);
     calls.note(
-        auth::USER_CHANGE_PASSWORD,
+        &auth::USER_CHANGE_PASSWORD,
         users.change_password("alice", "another").await,
     );
     let granted = roles.grant("alice", PermissionType::Read, "a").await;
-    calls.note(auth::ROLE_GRANT_PERMISSION, granted);
-    calls.note(auth::ROLE_GET, roles.get("alice").await);
-    calls.note(auth::ROLE_LIST, roles.list().await);
-    calls.note(auth::ROLE_REVOKE_PERMISSION, roles.revoke("alice", "a").await);
-    calls.note(auth::USER_REVOKE_ROLE, users.revoke_role("alice", "alice").await);
-    calls.note(auth::ROLE_DELETE, roles.delete("alice").await);
-    calls.note(auth::USER_DELETE, users.delete("alice").await);
-    calls.note(auth::AUTH_STATUS, client.authentication().status().await);
-    calls.note(auth::AUTH_ENABLE, client.authentication().enable().await);
+    calls.note(&auth::ROLE_GRANT_PERMISSION, granted);
+    calls.note(&auth::ROLE_GET, roles.get("alice").await);
+    calls.note(&auth::ROLE_LIST, roles.list().await);
+    calls.note(&auth::ROLE_REVOKE_PERMISSION, roles.revoke("alice", "a").await);
+    calls.note(&auth::USER_REVOKE_ROLE, users.revoke_role("alice", "alice").await);
+    calls.note(&auth::ROLE_DELETE, roles.delete("alice").await);
+    calls.note(&auth::USER_DELETE, users.delete("alice").await);
+    calls.note(&auth::AUTH_STATUS, client.authentication().status().await);
+    calls.note(&auth::AUTH_ENABLE, client.authentication().enable().await);
     let config = Config::new().auth(Auth::password("root", PASSWORD));
     let root = Client::connect_with(client.endpoints().list(), config).await;
-    let root = calls.note(auth::AUTHENTICATE, root).expect("a client of root");
-    calls.note(auth::AUTH_DISABLE, root.authentication().disable().await);
+    let root = calls.note(&auth::AUTHENTICATE, root).expect("a client of root");
+    calls.note(&auth::AUTH_DISABLE, root.authentication().disable().await);
 }
 
 async fn all(client: &Client) -> Calls {
