@@ -149,13 +149,26 @@ pub(super) fn jars() -> Result<Jars, Failure> {
         found(name).ok_or_else(|| format!("no {name}.jar in {JARS}"))?;
     }
     let paths: Vec<PathBuf> = ZOOKEEPER.iter().filter_map(|name| found(name)).collect();
-    // It is a link to a file that is called after its version.
-    let file = fs::canonicalize(&paths[0])?;
-    let version = file.file_name().and_then(|name| version_in(name.to_str()?));
+    let version = paths[0].parent().and_then(|place| version_beside(place, "zookeeper-"));
     Ok(Jars {
-        version: version.unwrap_or("of unknown version").to_owned(),
+        version: version.unwrap_or_else(|| "of unknown version".to_owned()),
         paths,
     })
+}
+
+/// The version in the name of a file that begins so and goes on with one: Debian has each jar
+/// under two names.
+fn version_beside(place: &Path, begin: &str) -> Option<String> {
+    let names = fs::read_dir(place)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let versions = names.filter_map(|name| {
+        let rest = name.strip_prefix(begin)?;
+        let is_numbered = rest.starts_with(|first: char| first.is_ascii_digit());
+        version_in(rest).filter(|_| is_numbered).map(str::to_owned)
+    });
+    versions.max()
 }
 
 fn zookeeper_package() -> Result<PathBuf, Failure> {
@@ -209,12 +222,24 @@ mod tests {
                 "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64",
                 "10.11.19",
             ),
-            ("zookeeper-3.8.0.jar", "3.8.0"),
+            ("3.8.0.jar", "3.8.0"),
         ];
         for (text, version) in cases {
             assert_eq!(version_in(text), Some(version), "{text}");
         }
         assert_eq!(version_in("build 64 of x86.64"), None);
+    }
+
+    #[test]
+    fn the_version_of_a_jar_is_in_its_other_name() {
+        let place = env::temp_dir().join(format!("tenure-jars-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        for name in ["zookeeper.jar", "zookeeper-it-9.9.jar", "zookeeper-3.8.0.jar"] {
+            fs::write(place.join(name), "").unwrap();
+        }
+        let version = version_beside(&place, "zookeeper-");
+        fs::remove_dir_all(&place).unwrap();
+        assert_eq!(version.as_deref(), Some("3.8.0"));
     }
 
     #[test]
