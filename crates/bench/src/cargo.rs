@@ -1,5 +1,5 @@
 //! What cargo builds and counts for the suites: packages of this repository's workspace, and
-//! those of the Rust peers, a workspace of their own, whose builds ask for a protoc.
+//! those of the Rust peers, a workspace of their own, some of whose builds ask for a protoc.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,17 +31,21 @@ impl Workspace {
         })
     }
 
-    /// The peers', with a protoc, which is built first.
+    /// The peers'.
     pub(crate) fn peers() -> Result<Workspace, Failure> {
-        let workspace = Workspace {
+        Ok(Workspace {
             directory: PEERS,
             target: beside("peers")?,
             protoc: None,
-        };
-        let protoc = workspace.build("protoc", "release", None)?;
+        })
+    }
+
+    /// The same with a protoc, which is built first, for those who ask for one.
+    pub(crate) fn with_protoc(self) -> Result<Workspace, Failure> {
+        let protoc = self.build("protoc", "release", None)?;
         Ok(Workspace {
             protoc: Some(protoc),
-            ..workspace
+            ..self
         })
     }
 

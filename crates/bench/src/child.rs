@@ -110,6 +110,7 @@ pub(crate) struct Figures {
     operations: u64,
     elapsed: Duration,
     cost: Cost,
+    server: Option<Duration>,
 }
 
 impl Figures {
@@ -124,6 +125,7 @@ impl Figures {
             "system" => self.cost.system = Duration::from_nanos(number),
             "allocations" => self.cost.allocations = number,
             "bytes" => self.cost.allocated_bytes = number,
+            "server" => self.server = Some(Duration::from_nanos(number)),
             _ => return Err(unexpected(line)),
         }
         Ok(())
@@ -134,6 +136,7 @@ impl Figures {
             latencies: self.latencies,
             pace: Some((self.operations, self.elapsed)),
             cost: Some(self.cost),
+            server: self.server,
         }
     }
 }
@@ -163,10 +166,11 @@ mod tests {
     #[test]
     fn reads_what_the_program_prints() {
         let lines = "latency 1500\nlatency 2500\noperations 3\nelapsed 4000\nuser 700\nsystem 200\n\
-                     allocations 80\nbytes 900";
+                     allocations 80\nbytes 900\nserver 600";
         let round = round(shell(&format!("echo '{lines}'"))).unwrap();
         assert_eq!(round.latencies, [1500, 2500].map(Duration::from_nanos));
         assert_eq!(round.pace, Some((3, Duration::from_nanos(4000))));
+        assert_eq!(round.server, Some(Duration::from_nanos(600)));
         let cost = round.cost.unwrap();
         assert_eq!((cost.user.as_nanos(), cost.system.as_nanos()), (700, 200));
         assert_eq!((cost.allocations, cost.allocated_bytes), (80, 900));

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request};
 use prost::Message;
 use tenure::pb::etcdserverpb as pb;
 use tenure::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use tenure_bench_worker::{Key, Never, Outcome, Peer};
+use tenure_bench_worker::{Key, Locker, Never, Outcome, Peer};
 use tokio::net::TcpStream;
 
 const PREFIX_BYTES: usize = 5;
@@ -68,10 +68,8 @@ struct KeyValue {
     value: Vec<u8>,
 }
 
-impl Peer for Floor {
-    type Events = Never;
+impl Locker for Floor {
     type Lock = lock::FloorLock;
-    type Lease = Never;
 
     async fn connect(endpoints: &[String]) -> Result<Floor, String> {
         let endpoint = endpoints.first().ok_or("no endpoint")?;
@@ -82,6 +80,15 @@ impl Peer for Floor {
         tokio::spawn(connection);
         Ok(Floor { authority, sender })
     }
+
+    async fn mutex(&self, name: &str) -> Result<lock::FloorLock, String> {
+        lock::FloorLock::new(self.clone(), name).await
+    }
+}
+
+impl Peer for Floor {
+    type Events = Never;
+    type Lease = Never;
 
     async fn put(&self, key: Key, value: &'static [u8], _: Duration) -> Outcome {
         let request = PutRequest {
@@ -115,10 +122,6 @@ impl Peer for Floor {
 
     async fn watch(&self, _: &str, _: i64) -> Result<Never, String> {
         Err("it has no watches".to_owned())
-    }
-
-    async fn mutex(&self, name: &str) -> Result<lock::FloorLock, String> {
-        lock::FloorLock::new(self.clone(), name).await
     }
 
     async fn lease(&self, _: Duration) -> Result<Never, String> {

@@ -75,11 +75,11 @@ fn this(subcommand: &str) -> Result<Command, Failure> {
 }
 
 fn build_etcd_client() -> Result<PathBuf, Failure> {
-    Workspace::peers()?.build("tenure-bench-etcd-client", "release", None)
+    Workspace::peers()?.with_protoc()?.build("tenure-bench-etcd-client", "release", None)
 }
 
 /// The version of a package in the peers' lock file.
-fn locked(package: &str) -> &'static str {
+pub(crate) fn locked(package: &str) -> &'static str {
     let entry = PEERS_LOCK.split_once(&format!("name = \"{package}\"\nversion = \""));
     entry.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("of unknown version")
 }

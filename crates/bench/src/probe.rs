@@ -34,6 +34,8 @@ pub(crate) struct Probes {
 pub(crate) struct Counts {
     pub(crate) system_calls: Option<f64>,
     pub(crate) instructions: Option<f64>,
+    /// Locks that were granted, where an operation is more than one of them.
+    pub(crate) locks: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,7 @@ impl Probes {
         let counts = Counts {
             system_calls: count(self.strace, Probe::SystemCalls),
             instructions: count(self.callgrind, Probe::Instructions),
+            locks: None,
         };
         (counts, told)
     }

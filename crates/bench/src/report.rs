@@ -173,9 +173,16 @@ impl Table {
                 }),
             ));
         }
-        let counted: [(&str, Count); 2] = [
+        if has(|tally| tally.server_each().is_some()) {
+            columns.push((
+                "server CPU each".to_owned(),
+                Box::new(|row| duration(row.tally.server_each())),
+            ));
+        }
+        let counted: [(&str, Count); 3] = [
             ("system calls each", |counts| counts.system_calls),
             ("instructions each", |counts| counts.instructions),
+            ("locks each", |counts| counts.locks),
         ];
         for (head, count) in counted {
             if self.rows.iter().any(|row| count(&row.counts).is_some()) {
@@ -268,8 +275,10 @@ impl Row {
                 "allocations": each.allocations,
                 "allocated_bytes": each.allocated_bytes,
             })),
+            "server_ns_each": ns(tally.server_each()),
             "system_calls_each": self.counts.system_calls,
             "instructions_each": self.counts.instructions,
+            "locks_each": self.counts.locks,
         })
     }
 }

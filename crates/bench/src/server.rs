@@ -37,21 +37,21 @@ pub(crate) enum ServerKind {
 pub(crate) struct Server {
     endpoints: Vec<String>,
     story: String,
-    _running: Running,
+    running: Running,
 }
 
+/// Held for what dropping it ends.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping it ends")]
 enum Running {
     Etcd(Box<Cluster>),
-    InMemory(Child),
+    InMemory { _process: Child },
 }
 
 impl Server {
     pub(crate) fn start(kind: ServerKind) -> Result<Server, Failure> {
         match kind {
-            ServerKind::Etcd => Server::start_etcd(1),
-            ServerKind::Etcd3 => Server::start_etcd(3),
+            ServerKind::Etcd => Server::start_etcd(1, false),
+            ServerKind::Etcd3 => Server::start_etcd(3, false),
             ServerKind::Embedded => Server::start_in_memory(kind, "the etcd in memory"),
             ServerKind::Null => Server::start_in_memory(kind, "the null server"),
         }
@@ -67,14 +67,24 @@ impl Server {
         &self.endpoints
     }
 
+    /// The process of etcd's only member.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Etcd(cluster) if self.endpoints.len() == 1 => cluster.member(0).pid(),
+            _ => None,
+        }
+    }
+
     /// What it is, for a title.
     pub(crate) fn story(&self) -> &str {
         &self.story
     }
 
-    fn start_etcd(members: usize) -> Result<Server, Failure> {
+    /// A real etcd of this many members, which write what they acknowledge through to the disk or do not.
+    pub(crate) fn start_etcd(members: usize, fsync: bool) -> Result<Server, Failure> {
         let binary = Binary::find()?;
         let options = Options {
+            fsync,
             arguments: vec![QUOTA.to_owned()],
             ..Options::default()
         };
@@ -82,10 +92,11 @@ impl Server {
         let mut endpoints = cluster.endpoints();
         endpoints.swap(0, cluster.leader_index()?);
         let counted = if members == 1 { "member" } else { "members" };
+        let synced = if fsync { "fsync" } else { "no fsync" };
         Ok(Server {
             endpoints,
-            story: format!("etcd {}, {members} {counted}, no fsync", binary.version()),
-            _running: Running::Etcd(Box::new(cluster)),
+            story: format!("etcd {}, {members} {counted}, {synced}", binary.version()),
+            running: Running::Etcd(Box::new(cluster)),
         })
     }
 
@@ -96,7 +107,7 @@ impl Server {
         Ok(Server {
             endpoints: vec![child.wait_line(START_MAX)?],
             story: story.to_owned(),
-            _running: Running::InMemory(child),
+            running: Running::InMemory { _process: child },
         })
     }
 }

@@ -7,6 +7,7 @@ mod keepalive;
 mod ladder;
 mod local;
 mod lock;
+mod stores;
 mod unary;
 mod watch_start;
 mod watch_throughput;
@@ -34,6 +35,8 @@ pub(crate) enum Suite {
     Unary(unary::Arguments),
     /// What a lock costs that is free, beside the same transactions on h2 alone, Go and etcd-client.
     Lock(lock::Arguments),
+    /// Locks beside those of Redis, ZooKeeper, PostgreSQL and MariaDB: free, and passed on.
+    Stores(stores::Arguments),
     /// Many leases on one client, kept alive: how many are lost, and at what cost.
     Keepalive(keepalive::Arguments),
     /// Locks that need no request: passed on within a session, and locked again while they linger.
@@ -53,6 +56,7 @@ impl Suite {
             Suite::WatchThroughput(_) => "watch-throughput",
             Suite::Failover(_) => "failover",
             Suite::Lock(_) => "lock",
+            Suite::Stores(_) => "stores",
             Suite::Keepalive(_) => "keepalive",
             Suite::Local(_) => "local",
             Suite::Ladder(_) => "ladder",
@@ -69,6 +73,7 @@ impl Suite {
             Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
             Suite::Lock(arguments) => lock::run(arguments, setting, report),
+            Suite::Stores(arguments) => stores::run(arguments, setting, report),
             Suite::Keepalive(arguments) => keepalive::run(arguments, setting, report),
             Suite::Local(arguments) => local::run(arguments, setting, report),
             Suite::Ladder(arguments) => ladder::run(arguments, setting, report),

@@ -19,6 +19,8 @@ pub(crate) struct Round {
     pub(crate) pace: Option<(u64, Duration)>,
     /// What all operations cost; only with a pace.
     pub(crate) cost: Option<Cost>,
+    /// What they cost the server of its processor, likewise.
+    pub(crate) server: Option<Duration>,
 }
 
 /// The rounds of one competitor.
@@ -29,6 +31,7 @@ pub(crate) struct Tally {
     rates: Vec<f64>,
     operations: u64,
     cost: Option<Cost>,
+    server: Option<Duration>,
 }
 
 /// A figure of each round: their median, the least and the greatest.
@@ -56,6 +59,7 @@ impl Tally {
             rates: Vec::new(),
             operations: 0,
             cost: None,
+            server: None,
         }
     }
 
@@ -72,6 +76,9 @@ impl Tally {
             self.operations += operations;
             if let Some(cost) = round.cost {
                 *self.cost.get_or_insert_default() += cost;
+            }
+            if let Some(server) = round.server {
+                *self.server.get_or_insert_default() += server;
             }
         }
     }
@@ -119,6 +126,11 @@ impl Tally {
             allocations: cost.allocations as f64 / count,
             allocated_bytes: cost.allocated_bytes as f64 / count,
         })
+    }
+
+    /// What an operation costs the server of its processor.
+    pub(crate) fn server_each(&self) -> Option<Duration> {
+        Some(self.server?.div_f64(self.operations as f64))
     }
 }
 
@@ -199,6 +211,7 @@ mod tests {
                     allocations,
                     allocated_bytes: 4000,
                 }),
+                server: Some(Duration::from_micros(500)),
                 ..Round::default()
             });
         }
@@ -208,6 +221,7 @@ mod tests {
             (Duration::from_micros(15), Duration::from_micros(5))
         );
         assert_eq!(each.allocations, 10.0);
+        assert_eq!(tally.server_each(), Some(Duration::from_micros(25)));
         assert_eq!(tally.rates().unwrap().max, 15.0);
     }
 
@@ -223,5 +237,6 @@ mod tests {
         assert_eq!(tally.medians(), None);
         assert_eq!(tally.rates(), None);
         assert_eq!(tally.cost_each(), None);
+        assert_eq!(tally.server_each(), None);
     }
 }

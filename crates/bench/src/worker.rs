@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenure::{Client, Compare, Config, Error, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch};
-use tenure_bench_worker::{Events, Key, Lock, Outcome, Peer};
+use tenure_bench_worker::{Events, Key, Lock, Locker, Outcome, Peer};
 use tokio::sync::OnceCell;
 
 /// What the key of a lock has for a value: the floor's too, so that both send the same.
@@ -27,10 +27,8 @@ pub(crate) struct TenureLock {
     guard: Option<Guard>,
 }
 
-impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
-    type Events = Stream;
+impl<const OWN_THREAD: bool> Locker for Tenure<OWN_THREAD> {
     type Lock = TenureLock;
-    type Lease = Lease;
 
     async fn connect(endpoints: &[String]) -> Result<Tenure<OWN_THREAD>, String> {
         let client = Client::connect_with(endpoints, Config::new().own_thread(OWN_THREAD)).await;
@@ -39,6 +37,17 @@ impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
             session: Rc::default(),
         })
     }
+
+    async fn mutex(&self, name: &str) -> Result<TenureLock, String> {
+        let session = self.session.get_or_try_init(async || self.client.session().await);
+        let mutex = session.await.map_err(text)?.mutex(name).value(LOCK_VALUE);
+        Ok(TenureLock { mutex, guard: None })
+    }
+}
+
+impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
+    type Events = Stream;
+    type Lease = Lease;
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
         let value = Bytes::from_static(value);
@@ -60,12 +69,6 @@ impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
         let keys = KeyRange::prefix(prefix.to_owned());
         let watch = self.client.watch(keys).start_revision(Revision(from)).await;
         watch.map(Stream).map_err(text)
-    }
-
-    async fn mutex(&self, name: &str) -> Result<TenureLock, String> {
-        let session = self.session.get_or_try_init(async || self.client.session().await);
-        let mutex = session.await.map_err(text)?.mutex(name).value(LOCK_VALUE);
-        Ok(TenureLock { mutex, guard: None })
     }
 
     async fn lease(&self, ttl: Duration) -> Result<Lease, String> {

@@ -131,6 +131,46 @@ fn a_free_lock_is_measured_against_its_own_two_transactions() {
 }
 
 #[test]
+fn where_no_store_can_be_had_each_says_why_and_tenure_runs() {
+    let path = scratch("stores.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args([
+        "stores",
+        "--rounds",
+        "2",
+        "--calls",
+        "20",
+        "--handoffs",
+        "10",
+        "--contenders",
+        "2,3",
+    ]);
+    let output = command.arg("--json").arg(&path).env("PATH", "/nonexistent").output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(!output.status.success(), "{drawn}{told}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let tables = report["tables"].as_array().unwrap();
+    for (table, count) in tables.iter().zip([40, 10, 10]) {
+        let rows = table["rows"].as_array().unwrap();
+        assert!(
+            rows[0]["name"].as_str().unwrap().starts_with("tenure on etcd 3."),
+            "{table}"
+        );
+        assert_eq!(rows[0]["count"], count, "{table} {told}");
+        assert_eq!(rows[0]["failure"], Value::Null);
+        for (row, name) in rows[1..].iter().zip(["Redis", "ZooKeeper", "PostgreSQL", "MariaDB"]) {
+            assert_eq!(row["name"], name);
+            assert!(
+                row["failure"].as_str().unwrap().contains("no `cargo` on PATH"),
+                "{row}"
+            );
+        }
+    }
+    assert_eq!(tables.len(), 3);
+    assert!(tables[1]["rows"][0]["locks_each"].as_f64().is_some_and(|locks| locks >= 1.0));
+}
+
+#[test]
 fn what_is_idle_is_weighed_where_nothing_can_be_built() {
     let mut command = bench("footprint");
     command.args(["--count", "5", "--without-builds"]).env("PATH", "/nonexistent");

@@ -18,7 +18,6 @@
 //! the time of the rename, it cannot any more, and never becomes etcd: none is
 //! missed. All run in process groups of their own, out of reach of Ctrl-C.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -87,23 +86,16 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Starts `program` in the guarded directory `dir`, with both outputs appended to `log`.
-    pub(crate) fn spawn<A: AsRef<OsStr>>(
-        dir: &Path,
-        program: &Path,
-        arguments: &[A],
-        log: fs::File,
-    ) -> io::Result<Guarded> {
+    /// Starts the server that `server` describes, with its environment, in the guarded directory
+    /// `dir`, with both outputs appended to `log`.
+    pub(crate) fn spawn(dir: &Path, server: &Command, log: fs::File) -> io::Result<Guarded> {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", LAUNCH]).arg(dir).arg(program).args(arguments);
-        // etcd reads every flag that it was not given from the environment.
-        let inherited = std::env::vars_os().map(|(name, _)| name);
-        for name in inherited.filter(|name| name.as_encoded_bytes().starts_with(b"ETCD_")) {
-            command.env_remove(name);
-        }
-        // Before 3.5, etcd refuses to run on this one unless told so.
-        if cfg!(target_arch = "aarch64") {
-            command.env("ETCD_UNSUPPORTED_ARCH", "arm64");
+        command.args(["-c", LAUNCH]).arg(dir).arg(server.get_program()).args(server.get_args());
+        for (name, value) in server.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn()?;

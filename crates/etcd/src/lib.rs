@@ -19,7 +19,8 @@
 //!
 //! It owns the processes and their directories, and knows nothing of the
 //! client that is tested: it speaks just enough HTTP/1.1 to ask a server how
-//! it is. Unix only.
+//! it is. Servers of other kinds, to compare etcd with, are a [`Daemon`] of a
+//! [`Package`]. Unix only.
 //!
 //! # Blocking
 //!
@@ -38,9 +39,11 @@
 
 #![forbid(unsafe_code)]
 
+mod apt;
 mod binary;
 mod cache;
 mod cluster;
+mod daemon;
 mod distribution;
 mod error;
 mod golang;
@@ -56,6 +59,8 @@ use std::sync::OnceLock;
 
 pub use binary::Binary;
 pub use cluster::{Cluster, Options};
+pub use daemon::Daemon;
+pub use distribution::Package;
 pub use error::Error;
 pub use member::Member;
 pub use program::GoProgram;

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -165,7 +166,7 @@ impl Member {
         let at = |cause| Error::io(format_args!("starting {}", self.name), &cause);
         let log = File::options().create(true).append(true).open(self.log_path()).map_err(at)?;
         process.log_start = log.metadata().map_err(at)?.len();
-        process.server = Some(Guarded::spawn(&self.dir, &self.program, &self.arguments, log).map_err(at)?);
+        process.server = Some(Guarded::spawn(&self.dir, &self.command(), log).map_err(at)?);
         process.paused = false;
         Ok(())
     }
@@ -312,6 +313,21 @@ impl Member {
         } else {
             None
         }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        // etcd reads every flag that it was not given from the environment.
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.as_encoded_bytes().starts_with(b"ETCD_")) {
+            command.env_remove(name);
+        }
+        // Before 3.5, etcd refuses to run on this one unless told so.
+        if cfg!(target_arch = "aarch64") {
+            command.env("ETCD_UNSUPPORTED_ARCH", "arm64");
+        }
+        command
     }
 
     fn status(&self) -> Option<String> {

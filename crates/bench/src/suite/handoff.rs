@@ -2,22 +2,23 @@
 //! next one's call to lock it returns, both on one clock.
 //!
 //! Each contender has a connection and a session of its own and locks and releases
-//! again and again, for tenure in this process, for Go in one of its own. A lock
-//! that comes back to who released it is a grant and no hand-off. Both check that
-//! never two hold the lock.
+//! again and again, all of a client in one process. A lock that comes back to who
+//! released it is a grant and no hand-off. Both check that never two hold the lock.
 
 mod go;
-mod tenure_lock;
 
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::Failure;
+use crate::child::{Child, Figures};
 use crate::contest::{self, Competitor, Setting};
 use crate::load::Load;
+use crate::peer::Peer;
 use crate::report::{Report, Row, Table, show};
 use crate::server::{Server, ServerKind};
+use crate::tally::Round;
 
 /// When a lock that does not come is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,26 +48,66 @@ pub(crate) struct Arguments {
 
 /// One contest for one lock.
 #[derive(Clone, Debug)]
-struct Race {
-    endpoint: String,
-    name: String,
-    contenders: u32,
+pub(super) struct Race {
+    pub(super) name: String,
+    pub(super) contenders: u32,
     /// Hand-offs a round.
-    handoffs: u32,
-    hold: Duration,
+    pub(super) handoffs: u32,
+    pub(super) hold: Duration,
+}
+
+impl Race {
+    /// What it asks of a worker, but where to.
+    pub(super) fn order(&self) -> Vec<String> {
+        vec![
+            "handoff".to_owned(),
+            format!("--name={}", self.name),
+            format!("--contenders={}", self.contenders),
+            format!("--handoffs={}", self.handoffs),
+            format!("--hold={}", self.hold.as_micros()),
+            format!("--patience={}", PATIENCE.as_millis()),
+        ]
+    }
+
+    /// Who takes part, for a title.
+    pub(super) fn story(&self) -> String {
+        let held = match self.hold {
+            Duration::ZERO => "not held".to_owned(),
+            hold => format!("held for {}", show(hold)),
+        };
+        format!("{} contenders, {held}", self.contenders)
+    }
+}
+
+/// tenure's part.
+#[derive(Debug)]
+struct Tenure {
+    race: Race,
+    endpoint: String,
+}
+
+impl Competitor for Tenure {
+    fn name(&self) -> String {
+        Peer::Tenure.name()
+    }
+
+    fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
+        let mut figures = Figures::default();
+        let mut worker = Peer::Tenure.command()?;
+        worker.args(self.race.order()).arg(format!("--endpoints={}", self.endpoint));
+        Child::start(&mut worker)?.read(&setting.stop, |line| figures.read(line))?;
+        Ok(figures.into_round())
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report) -> Result<(), Failure> {
-    if let Some(few) = arguments.contenders.iter().find(|contenders| **contenders < 2) {
-        return Err(format!("a hand-off takes two contenders, not {few}").into());
-    }
+    check(&arguments.contenders)?;
     let server = Server::start(arguments.server)?;
     for contenders in &arguments.contenders {
         if setting.stop.is_set() {
             break;
         }
         let race = Race {
-            endpoint: server.endpoint().to_owned(),
             name: format!("bench/handoff/{contenders}"),
             contenders: *contenders,
             handoffs: arguments.handoffs.div_ceil(setting.rounds),
@@ -74,11 +115,17 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         };
         let load = Load::start(server.endpoint(), arguments.writes)?;
         let competitors: Vec<Box<dyn Competitor>> = vec![
-            Box::new(tenure_lock::Tenure::new(race.clone())),
-            Box::new(go::Go::new(race.clone())),
+            Box::new(Tenure {
+                race: race.clone(),
+                endpoint: server.endpoint().to_owned(),
+            }),
+            Box::new(go::Go::new(race.clone(), server.endpoint().to_owned())),
         ];
         let mut table = contest::run(
-            Table::new(title(&race, &server), "hand-offs"),
+            Table::new(
+                format!("Lock hand-off, {}, on {}", race.story(), server.story()),
+                "hand-offs",
+            ),
             competitors,
             setting,
         );
@@ -94,16 +141,14 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
     Ok(())
 }
 
-fn title(race: &Race, server: &Server) -> String {
-    let held = match race.hold {
-        Duration::ZERO => "not held".to_owned(),
-        hold => format!("held for {}", show(hold)),
-    };
-    format!(
-        "Lock hand-off, {} contenders, {held}, on {}",
-        race.contenders,
-        server.story()
-    )
+/// # Errors
+///
+/// Somebody would be alone.
+pub(super) fn check(contenders: &[u32]) -> Result<(), Failure> {
+    match contenders.iter().find(|contenders| **contenders < 2) {
+        Some(few) => Err(format!("a hand-off takes two contenders, not {few}").into()),
+        None => Ok(()),
+    }
 }
 
 fn against_goals(row: &Row) -> Option<String> {

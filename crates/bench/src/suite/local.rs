@@ -134,6 +134,7 @@ fn measured(locks: u64, run: impl FnOnce() -> Result<(), Failure>) -> Result<Rou
         latencies: Vec::new(),
         pace: Some((locks, begun.elapsed())),
         cost: Some(cost),
+        server: None,
     })
 }
 

@@ -17,15 +17,19 @@ pub(crate) fn ended() -> oneshot::Receiver<()> {
 }
 
 /// Says between two operations whether the input has ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Enough(Arc<AtomicBool>);
 
 impl Enough {
     pub(crate) fn at_end_of_input() -> Enough {
-        let enough = Enough(Arc::default());
+        let enough = Enough::default();
         let told = enough.clone();
-        at_end(move || told.0.store(true, Ordering::Relaxed));
+        at_end(move || told.set());
         enough
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_it(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What a Rust client does that is measured in a process of its own, the same for
 //! each of them: the client is a [`Peer`], and [`run`] does what an [`Order`] says.
-//! The Go client's program takes the same orders.
+//! The Go client's program takes the same orders. What only locks is a [`Locker`], for which
+//! [`run_locks`] does what a [`LockOrder`] says.
 //!
 //! It prints a line for each measure, such as `elapsed 1234567` with nanoseconds;
 //! a failure ends it with `error` and the reason. It ends when its standard input
@@ -10,23 +11,27 @@
 
 mod cost;
 mod events;
+mod handoff;
 mod idle;
 mod input;
 mod lock;
 mod peer;
 mod samples;
+mod server;
 mod steady;
 mod unary;
 
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 pub use cost::Cost;
-pub use peer::{Events, Key, Lock, Never, Outcome, Peer};
+pub use peer::{Events, Key, Lock, Locker, Never, Outcome, Peer};
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
@@ -37,10 +42,20 @@ pub enum Order {
     Watch(Watch),
     /// As many calls as are asked for, so many at a time.
     Unary(Unary),
-    /// Locks and unlocks one lock that nobody else wants, again and again.
-    Lock(Locking),
+    /// What every client does that locks.
+    #[command(flatten)]
+    Lock(LockOrder),
     /// Has things lie about, and says what memory that takes.
     Idle(Idle),
+}
+
+/// What to do with a lock.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LockOrder {
+    /// Locks and unlocks one lock that nobody else wants, again and again.
+    Lock(Locking),
+    /// Passes one lock on among those who want it, each with a connection of its own.
+    Handoff(Handoff),
 }
 
 /// Where the servers are.
@@ -117,6 +132,35 @@ pub struct Locking {
     /// How often it is locked and unlocked.
     #[arg(long)]
     pub calls: u64,
+    /// The process of the server, whose use of the processor is told as well.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+}
+
+/// A lock that is wanted.
+#[derive(Clone, Debug, Args)]
+pub struct Handoff {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What it is called.
+    #[arg(long)]
+    pub name: String,
+    /// How many want it.
+    #[arg(long)]
+    pub contenders: usize,
+    /// How often another one gets it than had it before.
+    #[arg(long)]
+    pub handoffs: usize,
+    /// For how long each keeps it, in microseconds.
+    #[arg(long, value_parser = microseconds)]
+    pub hold: Duration,
+    /// When a lock that does not come is a failure, in milliseconds.
+    #[arg(long, value_parser = milliseconds)]
+    pub patience: Duration,
+    /// The process of the server, whose use of the processor is told as well.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
 }
 
 /// Things that do nothing.
@@ -159,18 +203,30 @@ pub enum Method {
 
 /// Does it, and says on standard output what came of it.
 pub fn run<P: Peer>(order: &Order) -> ExitCode {
-    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text).and_then(
-        |runtime| {
-            let tasks = LocalSet::new();
-            match order {
-                Order::Steady(order) => tasks.block_on(&runtime, steady::run::<P>(order)),
-                Order::Watch(order) => events::run::<P>(order, &runtime, &tasks),
-                Order::Unary(order) => unary::run::<P>(order, &runtime, &tasks),
-                Order::Lock(order) => lock::run::<P>(order, &runtime, &tasks),
-                Order::Idle(order) => idle::run::<P>(order, &runtime, &tasks),
-            }
-        },
-    );
+    told(|runtime, tasks| match order {
+        Order::Steady(order) => tasks.block_on(runtime, steady::run::<P>(order)),
+        Order::Watch(order) => events::run::<P>(order, runtime, tasks),
+        Order::Unary(order) => unary::run::<P>(order, runtime, tasks),
+        Order::Lock(order) => locked::<P>(order, runtime, tasks),
+        Order::Idle(order) => idle::run::<P>(order, runtime, tasks),
+    })
+}
+
+/// The same for a client of whatever store.
+pub fn run_locks<L: Locker>(order: &LockOrder) -> ExitCode {
+    told(|runtime, tasks| locked::<L>(order, runtime, tasks))
+}
+
+fn locked<L: Locker>(order: &LockOrder, runtime: &Runtime, tasks: &LocalSet) -> Result<(), String> {
+    match order {
+        LockOrder::Lock(order) => lock::run::<L>(order, runtime, tasks),
+        LockOrder::Handoff(order) => handoff::run::<L>(order, runtime, tasks),
+    }
+}
+
+fn told(run: impl FnOnce(&Runtime, &LocalSet) -> Result<(), String>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(text).and_then(|runtime| run(&runtime, &LocalSet::new()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
@@ -178,6 +234,15 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What each operation took, in lines.
+fn print_latencies(latencies: &[Duration]) -> Result<(), String> {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    for latency in latencies {
+        writeln!(output, "latency {}", latency.as_nanos()).map_err(text)?;
+    }
+    output.flush().map_err(text)
 }
 
 /// What is measured of a turn, in lines.
@@ -192,6 +257,10 @@ fn print(operations: u64, elapsed: Duration, cost: Cost) {
 
 fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_millis)
+}
+
+fn microseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_micros)
 }
 
 fn text(cause: impl fmt::Display) -> String {

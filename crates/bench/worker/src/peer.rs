@@ -18,17 +18,24 @@ pub enum Outcome {
     Refused,
 }
 
-/// A client under measurement.
-pub trait Peer: Clone + 'static {
-    /// What its watches are.
-    type Events: Events;
+/// A client under measurement that locks, of etcd or of another store.
+pub trait Locker: Clone + 'static {
     /// What its locks are.
     type Lock: Lock;
-    /// What its leases are.
-    type Lease: 'static;
 
     /// One client of all these servers.
     fn connect(endpoints: &[String]) -> impl Future<Output = Result<Self, String>>;
+
+    /// A lock by this name, with whatever a client needs before the first time.
+    fn mutex(&self, name: &str) -> impl Future<Output = Result<Self::Lock, String>>;
+}
+
+/// A client of etcd under measurement.
+pub trait Peer: Locker {
+    /// What its watches are.
+    type Events: Events;
+    /// What its leases are.
+    type Lease: 'static;
 
     /// Writes a key.
     fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> impl Future<Output = Outcome>;
@@ -42,9 +49,6 @@ pub trait Peer: Clone + 'static {
     /// Watches all keys that begin so, from a revision; 0 is now. It returns when
     /// the server has created the watch.
     fn watch(&self, prefix: &str, from: i64) -> impl Future<Output = Result<Self::Events, String>>;
-
-    /// A lock by this name, with whatever a client needs before the first time.
-    fn mutex(&self, name: &str) -> impl Future<Output = Result<Self::Lock, String>>;
 
     /// A lease that the client keeps alive.
     fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Self::Lease, String>>;

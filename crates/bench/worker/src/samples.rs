@@ -2,7 +2,6 @@
 //! so that keeping it is not measured.
 
 use std::cell::{Cell, RefCell};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -52,12 +51,7 @@ impl Samples {
         let elapsed = begun.elapsed();
         outcome?;
         let latencies = self.latencies.borrow();
-        let mut output = std::io::BufWriter::new(std::io::stdout().lock());
-        for latency in &*latencies {
-            writeln!(output, "latency {}", latency.as_nanos()).map_err(crate::text)?;
-        }
-        output.flush().map_err(crate::text)?;
-        drop(output);
+        crate::print_latencies(&latencies)?;
         crate::print(latencies.len() as u64, elapsed, cost);
         Ok(())
     }

@@ -13,7 +13,7 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper, LockOptions, Txn,
     TxnOp, WatchOptions, WatchStream,
 };
-use tenure_bench_worker::{Events, Key, Lock, Order, Outcome, Peer};
+use tenure_bench_worker::{Events, Key, Lock, Locker, Order, Outcome, Peer};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -52,10 +52,8 @@ struct EtcdLock {
 
 struct Stream(WatchStream);
 
-impl Peer for EtcdClient {
-    type Events = Stream;
+impl Locker for EtcdClient {
     type Lock = EtcdLock;
-    type Lease = (LeaseKeeper, LeaseKeepAliveStream);
 
     async fn connect(endpoints: &[String]) -> Result<EtcdClient, String> {
         let options = ConnectOptions::new()
@@ -68,6 +66,24 @@ impl Peer for EtcdClient {
             lease: Rc::default(),
         })
     }
+
+    async fn mutex(&self, name: &str) -> Result<EtcdLock, String> {
+        let grant = async || {
+            let granted = self.client.lease_client().grant(LOCK_TTL_SECONDS, None).await;
+            granted.map(|lease| lease.id()).map_err(text)
+        };
+        Ok(EtcdLock {
+            client: self.client.clone(),
+            name: name.to_owned(),
+            lease: *self.lease.get_or_try_init(grant).await?,
+            key: Vec::new(),
+        })
+    }
+}
+
+impl Peer for EtcdClient {
+    type Events = Stream;
+    type Lease = (LeaseKeeper, LeaseKeepAliveStream);
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
         let mut client = self.client.kv_client();
@@ -93,19 +109,6 @@ impl Peer for EtcdClient {
         let mut client = self.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let watch = client.watch(prefix, Some(options)).await;
         watch.map(Stream).map_err(text)
-    }
-
-    async fn mutex(&self, name: &str) -> Result<EtcdLock, String> {
-        let grant = async || {
-            let granted = self.client.lease_client().grant(LOCK_TTL_SECONDS, None).await;
-            granted.map(|lease| lease.id()).map_err(text)
-        };
-        Ok(EtcdLock {
-            client: self.client.clone(),
-            name: name.to_owned(),
-            lease: *self.lease.get_or_try_init(grant).await?,
-            key: Vec::new(),
-        })
     }
 
     async fn lease(&self, ttl: Duration) -> Result<Self::Lease, String> {

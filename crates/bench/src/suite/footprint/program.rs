@@ -36,7 +36,11 @@ pub(super) fn weigh(arguments: &Arguments, setting: &Setting) -> Sheet {
     };
     let programs = [
         (Peer::Tenure, "tenure-small", Workspace::root()),
-        (Peer::EtcdClient, "tenure-bench-small", Workspace::peers()),
+        (
+            Peer::EtcdClient,
+            "tenure-bench-small",
+            Workspace::peers().and_then(Workspace::with_protoc),
+        ),
     ];
     for (peer, package, workspace) in programs {
         match workspace {

@@ -23,13 +23,18 @@ const PROGRAM: GoProgram = GoProgram {
 #[derive(Debug)]
 pub(super) struct Go {
     race: Race,
+    endpoint: String,
     /// Built in the first turn.
     program: Option<PathBuf>,
 }
 
 impl Go {
-    pub(super) fn new(race: Race) -> Go {
-        Go { race, program: None }
+    pub(super) fn new(race: Race, endpoint: String) -> Go {
+        Go {
+            race,
+            endpoint,
+            program: None,
+        }
     }
 
     fn start(&mut self) -> Result<Child, Failure> {
@@ -40,7 +45,7 @@ impl Go {
         let race = &self.race;
         Child::start(
             Command::new(program)
-                .arg(format!("-endpoint={}", race.endpoint))
+                .arg(format!("-endpoint={}", self.endpoint))
                 .arg(format!("-name={}", race.name))
                 .arg(format!("-contenders={}", race.contenders))
                 .arg(format!("-handoffs={}", race.handoffs))
