@@ -18,7 +18,7 @@ export PROTOC=/nonexistent/protoc
 
 readonly CRATES_MAX=36
 # The features that docs.rs is told of, beside the default ones.
-readonly OPTIONAL=metrics,srv,unstable
+readonly OPTIONAL=metrics,srv,tracing,unstable
 readonly MUSL=x86_64-unknown-linux-musl
 
 scratch=$(mktemp -d)
@@ -123,7 +123,7 @@ tests() {
 # What a call and a lock allocate is counted again with the features on.
 optional_tests() {
     local name targets=()
-    for name in srv raw storm metrics allocs wire_allocs lease_allocs lock_allocs; do
+    for name in srv raw storm metrics trace allocs wire_allocs lease_allocs lock_allocs; do
         targets+=(--test "$name")
     done
     tests -p tenure --features "$OPTIONAL" "${targets[@]}"
