@@ -17,6 +17,8 @@ export RUST_BACKTRACE=1
 export PROTOC=/nonexistent/protoc
 
 readonly CRATES_MAX=36
+# The features that docs.rs is told of, beside the default ones.
+readonly OPTIONAL=metrics,srv,tracing,unstable
 readonly MUSL=x86_64-unknown-linux-musl
 
 scratch=$(mktemp -d)
@@ -41,12 +43,14 @@ main() {
     step "API tests on the embedded server" embedded on_etcd "$newest" tests -p tenure --test api
     step "API tests in a namespace" namespace embedded on_etcd "$newest" tests -p tenure --test api
     step "API tests on a current-thread runtime" current_thread on_etcd "$newest" tests -p tenure --test api
-    step "tests of what is optional" tests -p tenure --features srv,unstable --test srv --test raw --test storm
+    step "tests of what is optional" optional_tests
     step "tests of simulated time" tests -p tenure --features unstable --lib simulation
     step "mixed recipes, simulated" tests -p tenure --features unstable --test mixed simulated
     step "rules put out of force are noticed" tests -p tenure --features rules-off --test rules
     step "raw calls, on the embedded server" raw_call
     step "examples, on the embedded server" examples
+    step "a page for Prometheus, on the embedded server" prometheus
+    alert_rules "alert rules and that page, by promtool"
     step "quick start, on the embedded server" quick_start
     step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
     step "fuzz targets compile" check_fuzz
@@ -68,7 +72,7 @@ check_format() {
 
 check_clippy() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
-    cargo clippy --locked -p tenure --features srv,unstable,rules-off --all-targets -- -D warnings
+    cargo clippy --locked -p tenure --features "$OPTIONAL,rules-off" --all-targets -- -D warnings
     cargo clippy --locked -p tenure --no-default-features --lib -- -D warnings
 }
 
@@ -76,7 +80,7 @@ check_clippy() {
 check_docs() {
     export RUSTDOCFLAGS="-D warnings"
     cargo doc --locked --workspace --no-deps
-    cargo doc --locked -p tenure --no-deps --features srv,unstable
+    cargo doc --locked -p tenure --no-deps --features "$OPTIONAL"
 }
 
 # The command fails where a server is missing that has to be there; the tests
@@ -116,6 +120,16 @@ tests() {
     cargo test --locked "$@" 2>&1 | tee -a "$scratch/tests"
 }
 
+# What a call and a lock allocate is counted again with the features on.
+optional_tests() {
+    local name targets=()
+    for name in srv raw storm metrics trace allocs wire_allocs lease_allocs lock_allocs; do
+        targets+=(--test "$name")
+    done
+    tests -p tenure --features "$OPTIONAL" "${targets[@]}"
+    tests -p tenure --features "$OPTIONAL" --lib client::metrics
+}
+
 # But for the quick start, and those that need a feature.
 examples() {
     local file name
@@ -123,7 +137,7 @@ examples() {
     cargo build --locked -p tenure --examples
     for file in examples/*.rs; do
         name=$(basename "$file" .rs)
-        case $name in quickstart | raw_call) continue ;; esac
+        case $name in quickstart | raw_call | prometheus) continue ;; esac
         echo "-- $name"
         timeout 300 cargo run --locked -q -p tenure --example "$name" || return
     done
@@ -141,6 +155,48 @@ quick_start_on_etcd() {
 raw_call() {
     unset ETCD_ENDPOINTS
     timeout 300 cargo run --locked -q --features unstable --example raw_call
+}
+
+prometheus() {
+    unset ETCD_ENDPOINTS
+    timeout 300 cargo run --locked -q --features metrics --example prometheus | tee "$scratch/page"
+}
+
+alert_rules() {
+    local title=$1 tool
+    if tool=$(find_promtool); then
+        step "$title" check_alerts "$tool"
+    else
+        note "-" "$title" "did not run: no promtool (apt-get install prometheus)"
+        if [[ ${CI:-} == true ]]; then failed=1; fi
+    fi
+}
+
+# One on PATH, or Debian's, unpacked into the cache of the etcd servers and not installed.
+find_promtool() {
+    if type -P promtool; then return; fi
+    local cache=${TENURE_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/tenure}/promtool
+    if [[ ! -x $cache/promtool ]]; then
+        mkdir -p "$cache" && fetch_promtool "$scratch/prometheus" >&2 || return
+        # By a rename at last, so that it is there as a whole or not at all.
+        mv "$scratch/prometheus/usr/bin/promtool" "$cache/promtool.$$" && mv "$cache/promtool.$$" "$cache/promtool" || return
+    fi
+    echo "$cache/promtool"
+}
+
+# Where the system has no lists of packages, with lists of its own: neither needs root.
+fetch_promtool() (
+    mkdir -p "$1/lists/partial" "$1/cache/partial" && cd -- "$1" || return
+    own=(-o "Dir::State::lists=$1/lists" -o "Dir::Cache=$1/cache" -o APT::Sandbox::User=)
+    apt-get -q download prometheus ||
+        { apt-get -q "${own[@]}" update && apt-get -q "${own[@]}" download prometheus; } || return
+    dpkg-deb -x prometheus_*.deb .
+)
+
+check_alerts() {
+    "$1" check rules docs/alerts.yml
+    "$1" test rules docs/alerts_test.yml
+    grep -E '^(#|tenure_)' "$scratch/page" | "$1" check metrics
 }
 
 # libFuzzer is C++, and only linking a target needs it: where no compiler is

@@ -29,6 +29,7 @@
 //! |---|---|
 //! | [Locks and fencing](guide::locks) | what a lock promises, which recipe, which options |
 //! | [Failover and deadlines](guide::failover) | what is sent again, what goes on by itself, how to read an error |
+//! | [Observability](guide::observability) | what to watch, names of metrics, alert rules, tracing |
 //! | [Testing](guide::testing) | a program on the etcd in memory, with faults and a clock |
 //! | [Constrained machines](guide::constrained) | features, bounds on memory, size |
 //! | [Fuzzing](guide::fuzzing) | etcd, with raw calls |
@@ -43,6 +44,8 @@
 //! | `tls` | yes | `https` and `unixs` endpoints, on rustls with ring |
 //! | `snapshot` | yes | snapshots of a member's database, their checksum verified |
 //! | `srv` | no | endpoints from DNS SRV records |
+//! | `metrics` | no | what a client counts, published to the `metrics` facade ([guide](guide::observability)) |
+//! | `tracing` | no | a span for each call, events for what becomes of a client |
 //! | `unstable` | no | raw calls and simulation; exempt from semantic versioning |
 //!
 //! # Errors
@@ -82,6 +85,8 @@ pub mod wire;
 #[doc(hidden)]
 pub mod core;
 
+#[cfg(feature = "metrics")]
+pub use client::Metrics;
 pub use client::{
     Batch, BatchKind, Cache, Call, Client, Compare, Dial, Dialing, Endpoint, Event, Health, Io, Latencies,
     Lease, LeaseEnd, ListWatch, ListWatchEnd, Mirror, MirrorEnd, MirrorProgress, Op, RangeStream, Route,
@@ -118,6 +123,8 @@ pub mod guide {
     pub mod fuzzing {}
     #[doc = include_str!("../docs/locks.md")]
     pub mod locks {}
+    #[doc = include_str!("../docs/observability.md")]
+    pub mod observability {}
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}
 }

@@ -21,6 +21,8 @@ mod list_watch;
 mod lock_service;
 mod maintenance;
 mod members;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod mirror;
 mod monotonic;
 mod namespace;
@@ -42,6 +44,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::Metrics;
 pub use crate::core::histogram::Latencies;
 pub use crate::core::lease::LeaseEnd;
 pub use crate::net::call::Call;

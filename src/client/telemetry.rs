@@ -51,7 +51,7 @@ pub struct CallTelemetry {
 
 /// Calls that failed, by whose fault it was and how far the request came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FailedCalls([[u64; DELIVERIES]; ORIGINS]);
+pub struct FailedCalls(pub(super) [[u64; DELIVERIES]; ORIGINS]);
 
 /// See [`Telemetry::connections`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::net::clock;
 use crate::net::feed::StateEvent;
 use crate::net::race::{Either, race};
+use crate::net::trace;
 use crate::types::LeaseId;
 
 /// A [`Session`] that is replaced by another one, with another lease, whenever it is lost: a cheap clone.
@@ -282,6 +283,7 @@ async fn run(over: Over, kind: Kind) {
                 generation,
                 lost,
             };
+            trace::state(&replaced());
             client.channel().figures().feed.tell(replaced);
         }
     }

@@ -17,6 +17,7 @@ use crate::core::lock::{Action, Lock, Place};
 use crate::core::time::Instant;
 use crate::net::clock;
 use crate::net::figures::Figures;
+use crate::net::trace;
 use crate::types::Revision;
 
 /// The names that a session's tasks use at the moment.
@@ -219,6 +220,7 @@ impl Slot {
     pub(super) fn lost(&self) {
         if self.grants.lost() {
             self.figures.locks.lost.add();
+            trace::lock_lost(self.lease.id());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The attempts of one call: where it stands, what a failed one leads to, and the
 //! second question that a silent member brings. `net/call` polls it.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::pulse::Kind;
 use super::response::Response;
 use super::route::Route;
 use super::tokens::{self, Pass};
+use super::trace;
 use crate::core::auth::Refusal;
 use crate::core::namespace::Answer;
 use crate::core::pool::{EndpointId, Want};
@@ -100,6 +102,14 @@ impl State {
             _ => None,
         }
     }
+
+    /// What carries it, where it was sent.
+    fn route(&self) -> Option<&Route> {
+        match self {
+            State::Sent(sent) => Some(&sent.route),
+            _ => None,
+        }
+    }
 }
 
 impl Plan {
@@ -148,9 +158,10 @@ impl Plan {
     /// The failure, where nothing does.
     pub(super) fn fail(&mut self, state: &State, error: Error) -> Result<State, Error> {
         // Such a refusal proves that it was not applied, so that also a write goes again.
-        if let Some(state) = self.handle_token_refusal(state, &error) {
+        if let Some(next) = self.handle_token_refusal(state, &error) {
             self.channel.figures().calls.retries.add();
-            return Ok(state);
+            trace::retried(state.route(), &error);
+            return Ok(next);
         }
         if self.options.route.is_some() {
             return Err(error);
@@ -167,15 +178,12 @@ impl Plan {
         let Some(until) = wait.map(|wait| now + wait).filter(|until| *until < self.deadline) else {
             return Err(with_fate(error, was_unknown));
         };
-        let at = match state {
-            State::Sent(sent) => Some(sent.route.endpoint_id),
-            _ => None,
-        };
+        trace::retried(state.route(), &error);
         self.channel.figures().calls.retries.add();
         self.failed = Some(Box::new(Failed {
             retry,
             last: error,
-            at,
+            at: state.route().map(|route| route.endpoint_id),
             is_unknown,
         }));
         Ok(State::Paused(until))
@@ -198,6 +206,7 @@ impl Plan {
             let detour = detour.map(|((route, seat), (body, pass))| self.send(now, route, seat, &pass, body));
             if let Some(Ok(detour)) = detour {
                 self.channel.figures().calls.detours.add();
+                trace::detoured(detour.route.endpoint.name());
                 sent.detour = Some(Box::new(detour));
                 sent.doubt_at = None;
                 return;
@@ -239,14 +248,15 @@ impl Plan {
 
     /// Says which call failed, where, and how often it was sent.
     pub(super) fn name(&self, error: Error, state: &State) -> Error {
-        let route = match state {
-            State::Sent(sent) => Some(&sent.route),
-            _ => self.options.route.as_ref(),
-        };
+        named(error, self.method, self.endpoint(state)).with_attempts(self.attempts)
+    }
+
+    /// Where it went last, or is to go.
+    pub(super) fn endpoint(&self, state: &State) -> Option<Arc<str>> {
+        let route = state.route().or(self.options.route.as_ref());
         let addressee = self.options.addressee.as_ref().map(|addressee| &addressee.endpoint);
         let endpoint = route.map(|route| &route.endpoint).or(addressee);
-        let endpoint = endpoint.map(|endpoint| endpoint.shared_name());
-        named(error, self.method, endpoint).with_attempts(self.attempts)
+        endpoint.map(|endpoint| endpoint.shared_name())
     }
 
     /// What comes next where it was refused for its token and another one can be had:
@@ -327,6 +337,7 @@ impl Plan {
                 Ok(sent) => {
                     if failed_at.is_some_and(|at| at != endpoint) {
                         self.channel.figures().calls.failovers.add();
+                        trace::failed_over(sent.route.endpoint.name());
                     }
                     *state = State::Sent(sent);
                     return Poll::Ready(Ok(()));

@@ -31,6 +31,7 @@ use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock::{self, Timer};
 use super::route::Route;
+use super::trace::CallSpan;
 use crate::core::namespace::Answer;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{self, Body, Method};
@@ -43,6 +44,7 @@ pin_project! {
     /// Dropping it resets its stream. A write may have been applied by then.
     #[must_use = "a call is sent only once it is awaited"]
     pub struct Call<R> {
+        span: CallSpan,
         plan: Plan,
         state: State,
         #[pin]
@@ -80,6 +82,7 @@ impl Channel {
             is_counted: false,
         };
         Call {
+            span: CallSpan::new(method),
             plan,
             state,
             timer: Timer::new(deadline),
@@ -138,6 +141,7 @@ impl<R: wire::Response + Answer> Future for Call<R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Error>> {
         let mut this = self.project();
         let (plan, state) = (this.plan, this.state);
+        let _entered = this.span.enter();
         let answer = loop {
             let failure = match plan.poll(state, cx, clock::now()) {
                 Poll::Ready(Ok(message)) => match plan.read(message) {
@@ -164,6 +168,7 @@ impl<R: wire::Response + Answer> Future for Call<R> {
             }
         };
         plan.count(answer.as_ref().err(), state);
+        this.span.ended(|| plan.endpoint(state), plan.attempts, answer.as_ref().err());
         // What is left of the call goes now, so that its stream is reset now.
         *state = State::Done;
         Poll::Ready(answer)

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::trace;
 use crate::core::lease::LeaseEnd;
 use crate::error::Error;
 use crate::types::{LeaseId, MemberId};
@@ -90,6 +91,8 @@ pub(crate) struct Feed {
     term: AtomicU64,
     /// With who leads in it; 0 where nobody has said so.
     leader: Mutex<(u64, u64)>,
+    /// Those that were traced, with readers or without.
+    traced: trace::Terms,
 }
 
 impl Feed {
@@ -108,11 +111,14 @@ impl Feed {
     }
 
     pub(super) fn lease_lost(&self, lease: LeaseId, end: LeaseEnd) {
-        self.tell(|| StateEvent::LeaseLost { lease, end });
+        let event = || StateEvent::LeaseLost { lease, end };
+        trace::state(&event());
+        self.tell(event);
     }
 
     /// An answer was of this term. Where it says who leads that is not 0.
     pub(super) fn term_seen(&self, term: u64, leader: u64) {
+        self.traced.seen(term);
         let is_known = term <= self.term.load(Ordering::Relaxed) && leader == 0;
         if is_known || self.events.get().is_none() {
             return;

@@ -13,6 +13,7 @@ use super::clock::{self, Timer};
 use super::lease_inbox::{Command, LeaseInbox};
 use super::lease_state::LeaseState;
 use super::lease_stream::{LeaseStream, StreamEvent};
+use super::trace;
 use crate::core::lease::{Action, LeaseEnd, Leases, STREAMS_MAX};
 use crate::core::time::Instant;
 use crate::error::Code;
@@ -182,6 +183,7 @@ impl LeaseDriver {
         let lease = self.states.get(&id);
         if lease.is_some() {
             self.channel.figures().leases.renewals.add();
+            trace::lease_renewed(id);
         }
         let extended = lease.map_or(Err(LeaseEnd::Expired), |lease| lease.extend(now, deadline));
         if let Err(end) = extended {

@@ -39,6 +39,7 @@ mod sync;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod tokens;
+pub(crate) mod trace;
 pub(crate) mod view;
 pub(crate) mod watch_driver;
 mod watch_inbox;

@@ -20,6 +20,7 @@ use super::race::{Either, race};
 use super::response::Response;
 use super::route::Route;
 use super::tokens;
+use super::trace;
 use crate::core::pool::{Class, EndpointId, Want};
 use crate::core::time::Instant;
 use crate::error::{Delivery, Error, Origin};
@@ -162,6 +163,7 @@ impl Channel {
             match self.open(&mut route, method, headers) {
                 Ok((response, stream)) => {
                     let endpoint = route.endpoint.clone();
+                    trace::stream_opened(method, endpoint.name());
                     let request_bytes_max = self.config().request_bytes_max;
                     let response = Response::new(response, self.config().response_bytes_max, seat);
                     return Poll::Ready(Ok(Duplex {
@@ -290,7 +292,9 @@ impl<Resp: wire::Response> Receiver<Resp> {
         Poll::Ready(message.map_err(|error| {
             // The next stream goes with another token, where it was for that.
             self.channel.tokens().handle_failure(self.generation, &error);
-            named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1)
+            let error = named(error, self.method, Some(self.endpoint.shared_name())).with_attempts(1);
+            trace::stream_ended(&error);
+            error
         }))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::clock;
+use super::{clock, trace};
 use crate::config::{Auth, AuthKind};
 use crate::core::auth::{Action, Auth as Machine, Refusal, Standing, is_token_refusal};
 use crate::core::time::Instant;
@@ -240,6 +240,10 @@ impl Fetched {
 
     fn answer(&self, answer: Result<AuthenticateResponse, Error>) {
         let token = answer.and_then(|answer| Token::new(answer.token).map_err(Error::status));
+        match &token {
+            Ok(_) => trace::token_renewed(),
+            Err(error) => trace::token_refused(error),
+        }
         let now = clock::now();
         let mut state = self.lock();
         match token {

@@ -27,6 +27,7 @@ use super::race::{Either, race};
 use super::route::Route;
 use super::runtime::Runtime;
 use super::stream::{Duplex, Receiver, Sender};
+use super::trace;
 use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
 use super::watch_mailbox::Mailbox;
@@ -356,16 +357,19 @@ impl WatchDriver {
             match action {
                 Action::Created { reader, id, revision } => {
                     self.channel.figures().watches.opened.add();
+                    trace::watch_created(route);
                     let route = route.cloned();
                     reader.change(|state| state.created = route.map(|route| Created { id, revision, route }));
                 }
                 Action::Resumed { reader, caught_up } => match caught_up {
                     true => {
                         self.channel.figures().watches.lagged.add();
+                        trace::watch_lagged();
                         reader.lock().catch_ups += 1;
                     }
                     false => {
                         self.channel.figures().watches.resumed.add();
+                        trace::watch_resumed(route);
                         reader.lock().resumes += 1;
                     }
                 },
@@ -381,6 +385,7 @@ impl WatchDriver {
                     }
                 }
                 Action::End { reader, end } => {
+                    trace::watch_ended(&end);
                     match &end {
                         WatchEnd::Lagged { .. } => self.channel.figures().watches.lagged.add(),
                         WatchEnd::Closed => {}

@@ -45,6 +45,23 @@ pub(super) fn message<'a>(
     text
 }
 
+/// Says of one error what happened, in a line.
+#[cfg(feature = "tracing")]
+pub(super) struct Because<'a>(pub(super) &'a Error);
+
+#[cfg(feature = "tracing")]
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cause = Short::default();
+        say(&mut cause, self.0)?;
+        // A cause may quote a peer, who shall not write lines of a log.
+        cause.text.chars().try_for_each(|char| match char.is_control() {
+            true => write!(f, "{}", char.escape_default()),
+            false => f.write_char(char),
+        })
+    }
+}
+
 /// What happened, and what that came from, down to the last cause.
 fn say(cause: &mut Short, error: &Error) -> fmt::Result {
     cause.write_str(error.message())?;

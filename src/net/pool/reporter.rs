@@ -11,6 +11,7 @@ use super::super::feed::StateEvent;
 use super::super::figures::Figures;
 use super::super::pulse::Pulse;
 use super::super::route::Route;
+use super::super::trace;
 use super::{Shared, State};
 use crate::core::pool::ConnectionId;
 use crate::error::{Error, Origin};
@@ -30,14 +31,18 @@ impl Reporter {
     }
 
     /// The same, with what is to be told to those who read the client's events: before anybody
-    /// can act on it, so that who reads them from then on does not hear it.
+    /// can act on it, so that who reads them from then on does not hear it. Traced behind that, without the lock.
     fn tell_and_feed(&self, news: impl FnOnce(&mut State, &Figures, ConnectionId) -> Option<StateEvent>) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.change(|state| {
-                if let Some(event) = news(state, &shared.figures, self.id) {
-                    shared.figures.feed.tell(|| event);
-                }
-            });
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let event = shared.change(|state| {
+            let event = news(state, &shared.figures, self.id)?;
+            shared.figures.feed.tell(|| event.clone());
+            Some(event)
+        });
+        if let Some(event) = event {
+            trace::state(&event);
         }
     }
 }
@@ -110,14 +115,18 @@ impl Report for Reporter {
     }
 
     fn end(&self, error: Error) {
+        let why = Arc::new(error);
+        let mut was_in_vain = false;
         self.tell_and_feed(|state, figures, id| {
-            let why = Arc::new(error);
             let event = state.lost(id, &why);
             if let Some(link) = state.links.remove(&id) {
                 match link.was_up {
                     true if event.is_some() => figures.connections.lost.add(),
                     true => {}
-                    false => figures.connections.failed.add(),
+                    false => {
+                        figures.connections.failed.add();
+                        was_in_vain = true;
+                    }
                 }
                 if link.route.as_ref().is_some_and(|route| route.pulse.was_heard()) {
                     // Streams do not say so themselves.
@@ -127,5 +136,8 @@ impl Report for Reporter {
             }
             event
         });
+        if was_in_vain {
+            trace::not_connected(&why);
+        }
     }
 }
