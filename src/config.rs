@@ -58,6 +58,7 @@ pub struct Config {
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) own_thread: bool,
+    pub(crate) calls_max: Option<usize>,
 }
 
 impl Default for Config {
@@ -101,6 +102,9 @@ impl Default for Config {
             sync_interval: None,
             // A thread of every client would be a surprise, and two more hand-overs a call.
             own_thread: false,
+            // How many are too many depends on what they ask and on who waits. Without a bound
+            // they wait for a stream, and end at their deadline.
+            calls_max: None,
         }
     }
 }
@@ -279,6 +283,29 @@ impl Config {
         self.own_thread = own;
         self
     }
+
+    /// How many calls may be in flight at a time, over all clones and views of the client and over all
+    /// members: one more is refused at once, before it is encoded or waits for anything
+    /// ([`Error::is_shed`](crate::Error::is_shed), [`Delivery::NotSent`](crate::Delivery::NotSent)).
+    /// At least one. Default: as many as there are.
+    ///
+    /// Where more comes in than the cluster can do, calls queue up until all of them
+    /// end at their deadline, and nothing is done any more in time. With a bound what is begun is
+    /// done, and the rest knows at once. A good one is what is in flight at the
+    /// highest load that is still answered fast enough, and some more: calls per second times seconds
+    /// per call.
+    ///
+    /// A call counts from the making of its future to its end, or until that is dropped; so does each
+    /// stream of a [`RangeStream`](crate::client::RangeStream). Never refused, nor counted,
+    /// is what would make an overload worse where it is refused: renewals and whatever else is
+    /// about leases, watches, sessions, locks and the other recipes, so that what is held is kept and
+    /// given back; tokens; [`Client::health`](crate::Client::health) and calls to one member; and what is marked with
+    /// [`control`](crate::client::Put::control).
+    /// What is written with a fence, software transactions, and the question who leads an election are calls of yours.
+    pub fn calls_max(mut self, calls: impl Into<Option<usize>>) -> Config {
+        self.calls_max = calls.into().map(|calls| calls.max(1));
+        self
+    }
 }
 
 #[cfg(test)]
@@ -292,12 +319,14 @@ mod tests {
             .silence(Duration::ZERO)
             .ping_timeout(Duration::ZERO)
             .stream_window_bytes(0)
-            .connection_window_bytes(0);
+            .connection_window_bytes(0)
+            .calls_max(0);
         assert_eq!(config.sync_interval, Some(SYNC_INTERVAL_MIN));
         assert_eq!(config.silence, SILENCE_MIN);
         assert_eq!(config.ping_timeout, PING_TIMEOUT_MIN);
         let windows = (config.stream_window_bytes, config.connection_window_bytes);
         assert_eq!(windows, (WINDOW_BYTES_MIN, WINDOW_BYTES_MIN));
+        assert_eq!(config.calls_max, Some(1));
         assert_eq!(config.sync_interval(None).sync_interval, None);
     }
 }

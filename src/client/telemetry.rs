@@ -37,6 +37,9 @@ pub struct CallTelemetry {
     pub failed: FailedCalls,
     /// Calls that were sent and whose future was dropped before they ended.
     pub dropped: u64,
+    /// Calls, and streams of answers, that were refused since as many were in flight as
+    /// [`Config::calls_max`](crate::Config::calls_max) allows. They count nowhere else.
+    pub shed: u64,
     /// How often a call was sent again, or to be sent again, after an attempt that failed.
     pub retries: u64,
     /// How often that went to another member.
@@ -208,6 +211,7 @@ fn calls(figures: &Figures) -> CallTelemetry {
         ok: figures.calls.ok.count(),
         failed: FailedCalls(figures.calls.failed()),
         dropped: figures.calls.dropped.count(),
+        shed: figures.calls.shed.count(),
         retries: figures.calls.retries.count(),
         failovers: figures.calls.failovers.count(),
         detours: figures.calls.detours.count(),

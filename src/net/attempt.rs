@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::call_options::CallOptions;
 use super::channel::{Channel, Target};
 use super::clock;
+use super::in_flight::Admission;
 use super::named::named;
 use super::pool::{Seat, Waiter};
 use super::pulse::Kind;
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     /// None where it cannot be sent.
     pub(super) request: Option<Body>,
     pub(super) options: CallOptions,
+    /// Its place among the calls in flight, as long as it has not ended.
+    pub(super) admission: Option<Admission>,
     /// When the call was made.
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
@@ -223,6 +226,9 @@ impl Plan {
     /// Counts how it ended.
     pub(super) fn count(&mut self, error: Option<&Error>, state: &State) {
         self.is_counted = true;
+        if error.is_some_and(Error::is_shed) {
+            return self.channel.figures().calls.shed.add();
+        }
         let read_at = match state {
             State::Sent(sent) => sent.response.ended_at(),
             _ => None,

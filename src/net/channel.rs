@@ -8,11 +8,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use super::call_options::Addressee;
+use super::call_options::{Addressee, CallOptions};
 use super::clock;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::figures::Figures;
+use super::in_flight::Admission;
 use super::named::named;
 use super::pool::{Listed, Seat, Shared, State, Waiter};
 use super::pulse::Kind;
@@ -91,6 +92,18 @@ impl Channel {
     /// What is counted.
     pub(crate) fn figures(&self) -> &Arc<Figures> {
         &self.shared.figures
+    }
+
+    /// A place among the calls in flight, for what needs one.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn admit(&self, options: &CallOptions) -> Result<Option<Admission>, Error> {
+        match &self.shared.in_flight {
+            Some(in_flight) if options.is_counted() => in_flight.admit().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// How many connections are up at this moment, and take calls.

@@ -36,6 +36,7 @@ pub(crate) struct Calls {
     /// By origin, then by delivery.
     failed: [[Counter; DELIVERIES]; ORIGINS],
     pub(crate) dropped: Counter,
+    pub(crate) shed: Counter,
     pub(crate) retries: Counter,
     pub(crate) failovers: Counter,
     pub(crate) detours: Counter,

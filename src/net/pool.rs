@@ -18,6 +18,7 @@ use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::feed::StateEvent;
 use super::figures::Figures;
+use super::in_flight::InFlight;
 use super::pulse::{Kind, Pulse};
 use super::race::race;
 use super::route::Route;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) streams: Metadata,
     pub(super) tokens: Tokens,
     pub(super) figures: Arc<Figures>,
+    /// Where calls in flight are bounded.
+    pub(super) in_flight: Option<Arc<InFlight>>,
     /// Where the client's tasks run.
     pub(super) runtime: Runtime,
     dial: Arc<dyn Dial>,
@@ -121,6 +124,7 @@ impl Shared {
             cluster_id: 0,
             is_gone: false,
         };
+        let in_flight = config.calls_max.map(InFlight::new);
         let shared = Arc::new(Shared {
             config,
             calls,
@@ -128,6 +132,7 @@ impl Shared {
             streams,
             tokens,
             figures: Arc::default(),
+            in_flight,
             runtime,
             dial,
             news: Arc::default(),

@@ -10,6 +10,7 @@ mod endpoints;
 mod failover;
 mod fleet;
 mod health;
+mod in_flight;
 mod keepalive;
 mod leases;
 mod list_watch;
