@@ -44,8 +44,8 @@ fn a_put_with_a_token_costs_one_more() {
 }
 
 #[test]
-fn a_bound_on_calls_in_flight_costs_none() {
-    let cost = cost_of_put(Config::default().calls_max(2));
+fn a_bound_on_calls_in_flight_and_a_breaker_cost_none() {
+    let cost = cost_of_put(Config::default().calls_max(2).breaker_failures(5));
     assert_eq!(cost.count_total, 9, "{cost:?}");
     assert!(cost.bytes_total <= 1_750, "{cost:?}");
 }

@@ -393,6 +393,7 @@ impl Sent {
             }
             Poll::Pending => match ready!(detour.poll_answer(cx)) {
                 answer if is_settled(&answer) => {
+                    self.response.late();
                     // Whoever answered is who an error, also one in the answer, is of.
                     self.route = detour.route.clone();
                     Poll::Ready(answer)
@@ -430,6 +431,9 @@ impl Sent {
     fn give_up(&mut self) -> Delivery {
         self.response.suspect_if_quiet(self.at);
         let is_held = self.route.sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
+        if !is_held {
+            self.response.late();
+        }
         match is_held && self.detour.is_none() {
             true => Delivery::NotSent,
             false => Delivery::Unknown,

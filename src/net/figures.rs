@@ -22,6 +22,7 @@ pub(crate) struct Figures {
     pub(crate) watches: Watches,
     pub(crate) leases: Leases,
     pub(crate) locks: Locks,
+    pub(crate) breakers_opened: Counter,
     pub(crate) feed: Feed,
 }
 

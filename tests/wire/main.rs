@@ -2,6 +2,7 @@
 //! bursts, and what a server may send that is not what it should.
 
 mod answers;
+mod breakers;
 mod bursts;
 mod connections;
 mod deadlines;
