@@ -28,6 +28,9 @@ const PING_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// The list of members is a read by consensus, and is not to be asked for in a loop.
 const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// With none at all, every call would be a probe.
+const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// How a client connects and what it tolerates. Every option has a default.
 ///
 /// ```
@@ -58,6 +61,9 @@ pub struct Config {
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) own_thread: bool,
+    pub(crate) calls_max: Option<usize>,
+    pub(crate) breaker_failures: Option<u32>,
+    pub(crate) breaker_pause: Duration,
 }
 
 impl Default for Config {
@@ -101,6 +107,14 @@ impl Default for Config {
             sync_interval: None,
             // A thread of every client would be a surprise, and two more hand-overs a call.
             own_thread: false,
+            // How many are too many depends on what they ask and on who waits. Without a bound
+            // they wait for a stream, and end at their deadline.
+            calls_max: None,
+            // A member that is down, silent or without a leader is left without it. What else fails
+            // again and again does so at all members as a rule.
+            breaker_failures: None,
+            // As long as an election takes, or a short stall of a disk.
+            breaker_pause: Duration::from_secs(1),
         }
     }
 }
@@ -279,6 +293,62 @@ impl Config {
         self.own_thread = own;
         self
     }
+
+    /// How many calls may be in flight at a time, over all clones and views of the client and over all
+    /// members: one more is refused at once, before it is encoded or waits for anything
+    /// ([`Error::is_shed`](crate::Error::is_shed), [`Delivery::NotSent`](crate::Delivery::NotSent)).
+    /// At least one. Default: as many as there are.
+    ///
+    /// Where more comes in than the cluster can do, calls queue up until all of them
+    /// end at their deadline, and nothing is done any more in time. With a bound what is begun is
+    /// done, and the rest knows at once. A good one is what is in flight at the
+    /// highest load that is still answered fast enough, and some more: calls per second times seconds
+    /// per call.
+    ///
+    /// A call counts from the making of its future to its end, or until that is dropped; so does each
+    /// stream of a [`RangeStream`](crate::client::RangeStream). Never refused, nor counted,
+    /// is what would make an overload worse where it is refused: renewals and whatever else is
+    /// about leases, watches, sessions, locks and the other recipes, so that what is held is kept
+    /// and given back; tokens; [`Client::health`](crate::Client::health) and calls to one member;
+    /// and what is marked with [`control`](crate::client::Put::control). What is written with a
+    /// fence, software transactions, and the question who leads an election are calls of yours.
+    pub fn calls_max(mut self, calls: impl Into<Option<usize>>) -> Config {
+        self.calls_max = calls.into().map(|calls| calls.max(1));
+        self
+    }
+
+    /// After how many failed calls in a row a member is left alone for a [while](Config::breaker_pause),
+    /// although its connection and its pings are good: a disk that stands still, a member that
+    /// is cut off from the others, a proxy with nothing behind it. At least one. Default: never.
+    ///
+    /// A failure is what says that the member cannot do what it is asked: `Unavailable`, `Internal`,
+    /// `DataLoss` and etcd's timeouts, an answer that is no gRPC, a stream that is reset; and a
+    /// call whose time ends, or which another member answers meanwhile, where this one had it for
+    /// at least a [silence](Config::silence). A refusal is a sign of health: a comparison that
+    /// failed, a lease that is not there, a permission, a quota. Elections, connections that are
+    /// lost and calls that are dropped count neither way.
+    ///
+    /// After the pause one call goes there, whichever comes next and is no stream. If it succeeds
+    /// the member has its turn again, if it fails there is a longer pause. It is an order and no
+    /// wall: where no other member can be asked, calls go to those that fail all the same, so that
+    /// no call is refused for it, and with one endpoint nothing changes. Calls for one member, as those of
+    /// [`Client::maintenance`](crate::Client::maintenance) and [`Client::health`](crate::Client::health),
+    /// go there in any case and say nothing of it. Those that go beside leases and locks, and may
+    /// wait for long, do not count where their time ends.
+    pub fn breaker_failures(mut self, failures: impl Into<Option<u32>>) -> Config {
+        self.breaker_failures = failures.into().map(|failures| failures.max(1));
+        self
+    }
+
+    /// How long a member is left alone first, after so many
+    /// [failures](Config::breaker_failures): between half of that and the whole. Each further pause
+    /// is twice as long, up to 32 times the first. Default: 1 second.
+    ///
+    /// Less than a millisecond is taken as that.
+    pub fn breaker_pause(mut self, pause: Duration) -> Config {
+        self.breaker_pause = pause.max(BREAKER_PAUSE_MIN);
+        self
+    }
 }
 
 #[cfg(test)]
@@ -292,12 +362,17 @@ mod tests {
             .silence(Duration::ZERO)
             .ping_timeout(Duration::ZERO)
             .stream_window_bytes(0)
-            .connection_window_bytes(0);
+            .connection_window_bytes(0)
+            .calls_max(0)
+            .breaker_failures(0)
+            .breaker_pause(Duration::ZERO);
         assert_eq!(config.sync_interval, Some(SYNC_INTERVAL_MIN));
         assert_eq!(config.silence, SILENCE_MIN);
         assert_eq!(config.ping_timeout, PING_TIMEOUT_MIN);
         let windows = (config.stream_window_bytes, config.connection_window_bytes);
         assert_eq!(windows, (WINDOW_BYTES_MIN, WINDOW_BYTES_MIN));
+        assert_eq!((config.calls_max, config.breaker_failures), (Some(1), Some(1)));
+        assert_eq!(config.breaker_pause, BREAKER_PAUSE_MIN);
         assert_eq!(config.sync_interval(None).sync_interval, None);
     }
 }

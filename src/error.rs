@@ -39,6 +39,7 @@ struct Inner {
     attempts: u32,
     is_repeatable: bool,
     is_lost: bool,
+    is_shed: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -182,6 +183,7 @@ impl Error {
             attempts: 0,
             is_repeatable: false,
             is_lost: false,
+            is_shed: false,
             source: None,
         }))
     }
@@ -204,6 +206,19 @@ impl Error {
             Delivery::NotSent,
             message,
         )
+    }
+
+    /// So many calls are in flight that this one is refused.
+    pub(crate) fn shed(calls_max: usize) -> Error {
+        let message = format!("{calls_max} calls are in flight, which is all that Config::calls_max allows");
+        let mut error = Error::new(
+            Code::ResourceExhausted,
+            Origin::Library,
+            Delivery::NotSent,
+            message,
+        );
+        error.0.is_shed = true;
+        error
     }
 
     /// The server answered with this status. The text decides what it means; a
@@ -357,6 +372,18 @@ impl Error {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.0.is_lost
+    }
+
+    /// Whether the call was refused by this client itself, since as many were in flight as
+    /// [`Config::calls_max`](crate::Config::calls_max) allows. Nothing was sent.
+    #[must_use]
+    pub fn is_shed(&self) -> bool {
+        self.0.is_shed
+    }
+
+    /// An answer was larger than this side takes, and will be the next time.
+    pub(crate) fn is_oversize(&self) -> bool {
+        self.0.code == Code::ResourceExhausted && self.0.origin == Origin::Library && !self.0.is_shed
     }
 
     /// Whether the write of this call may have been applied all the same.

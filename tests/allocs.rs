@@ -44,6 +44,13 @@ fn a_put_with_a_token_costs_one_more() {
 }
 
 #[test]
+fn a_bound_on_calls_in_flight_and_a_breaker_cost_none() {
+    let cost = cost_of_put(Config::default().calls_max(2).breaker_failures(5));
+    assert_eq!(cost.count_total, 9, "{cost:?}");
+    assert!(cost.bytes_total <= 1_750, "{cost:?}");
+}
+
+#[test]
 fn a_get_costs_ten_allocations() {
     let cost = cost(Config::default(), |runtime, client| {
         let answer = runtime.block_on(client.get(KEY).into_future()).expect("an answer");

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
+use tenure::core::breaker::{Rules, Sign};
 use tenure::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool, Want};
 use tenure::core::time::Instant;
 
@@ -29,6 +30,8 @@ enum Input {
         avoid: Option<u8>,
     },
     Later(u32),
+    /// How a call ended that was sent so long ago.
+    Sign(u8, u8, u32),
 }
 
 const INPUTS_MAX: usize = 1000;
@@ -50,6 +53,12 @@ pub(crate) fn run(data: &[u8]) {
     let limits = Limits {
         connections_max: usize::from(connections_max % 4) + 1,
         streams_full: usize::from(streams_full % 8) + 1,
+        breaker: Some(Rules {
+            failures: 3,
+            pause: Duration::from_secs(1),
+            probe: Duration::from_secs(8),
+            silence: Duration::from_millis(300),
+        }),
     };
     let mut pool = Pool::new(limits, seed);
     let mut driver = Driver::default();
@@ -95,6 +104,13 @@ impl Driver {
             Input::Answer(at) => self.live(at, |id| pool.handle_answer(id)),
             Input::Suspect(at) => self.live(at, |id| pool.handle_suspect(now, id)),
             Input::Mute(at, mute) => self.live(at, |id| pool.handle_mute(id, mute)),
+            Input::Sign(at, sign, micros) => {
+                let sign = [Sign::Well, Sign::Ill, Sign::Nothing][usize::from(sign) % 3];
+                let begun = Instant(now.0.saturating_sub(u64::from(micros) * 1000));
+                self.live(at, |id| {
+                    pool.handle_sign(now, id, begun, sign);
+                });
+            }
             Input::Opened(at) => {
                 if let Some((id, true, streams)) = self.connection(at) {
                     *streams += 1;

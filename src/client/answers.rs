@@ -9,6 +9,7 @@ use crate::core::namespace::{Answer, Request};
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::net::call_options::CallOptions;
 use crate::net::clock;
+use crate::net::in_flight::Admission;
 use crate::net::named::named;
 use crate::net::race::{Either, race};
 use crate::net::stream::Receiver;
@@ -28,6 +29,8 @@ pub(super) struct Answers<M, R> {
     options: CallOptions,
     view: Option<Arc<View>>,
     receiver: Option<Receiver<R>>,
+    /// Its place among the calls in flight, as long as it is open.
+    admission: Option<Admission>,
     has_answered: bool,
     refusals: u32,
 }
@@ -50,6 +53,7 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
             options,
             view,
             receiver: None,
+            admission: None,
             has_answered: false,
             refusals: 0,
         }
@@ -85,6 +89,9 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
             let error = match self.read_once(within).await {
                 Ok(mut answer) => {
                     self.has_answered = true;
+                    if answer.is_none() {
+                        self.admission = None;
+                    }
                     if let (Some(view), Some(answer)) = (&self.view, &mut answer) {
                         view.show(answer, self.options.is_local)?;
                     }
@@ -92,6 +99,7 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
                 }
                 Err(error) => error,
             };
+            self.admission = None;
             let for_token = self.client.channel().tokens().are_at_fault(&error);
             if !for_token || self.has_answered || self.refusals >= TOKEN_REFUSALS_MAX {
                 return Err(error);
@@ -107,8 +115,13 @@ impl<M: Request, R: Response + Answer> Answers<M, R> {
         let receiver = match &mut self.receiver {
             Some(receiver) => receiver,
             none => {
+                let admission = channel.admit(&self.options).map_err(|error| {
+                    channel.figures().calls.shed.add();
+                    named(error, self.method, None)
+                })?;
                 let deadline = clock::now() + channel.config().call_timeout;
                 let opened = channel.answers(self.method, &self.request, &self.options, deadline).await?;
+                self.admission = admission;
                 none.insert(opened)
             }
         };

@@ -89,7 +89,8 @@ macro_rules! awaited {
             }
 
             /// Sends the call beside leases, watches and locks, and not behind bulk
-            /// transfers: for what is small and urgent.
+            /// transfers: for what is small and urgent. It is not among those that
+            /// [`Config::calls_max`](crate::Config::calls_max) bounds.
             pub fn control(mut self) -> Self {
                 self.options.class = Class::Control;
                 self
@@ -213,6 +214,14 @@ impl<C> Get<C> {
 }
 
 awaited!(Get<&Client>, method::kv::RANGE, RangeResponse);
+
+impl Get<&Client> {
+    /// Belongs to something that has begun: it is not refused for the calls in flight.
+    pub(crate) fn part(mut self) -> Self {
+        self.options.is_part = true;
+        self
+    }
+}
 
 /// A write of one key.
 #[derive(Clone, Debug)]

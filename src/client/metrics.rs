@@ -126,7 +126,7 @@ struct Times {
     of: fn(&Telemetry) -> &Latencies,
 }
 
-const CALLS: &str = "Unary calls, by how they ended. Those that were given up under way are dropped";
+const CALLS: &str = "Unary calls, by how they ended. Those that were given up under way are dropped, those refused for being too many are shed";
 
 /// Calls that failed, by [`ORIGINS`] and [`DELIVERIES`].
 const FAILURES: (&str, &str) = (
@@ -167,6 +167,7 @@ const COUNTERS: &[Counter] = &[
     calls(&[("outcome", "ok")], |all| all.calls.ok),
     calls(&[("outcome", "failed")], |all| all.calls.failed.total()),
     calls(&[("outcome", "dropped")], |all| all.calls.dropped),
+    calls(&[("outcome", "shed")], |all| all.calls.shed),
     counter(
         "tenure_call_retries_total",
         "How often a call was sent again after an attempt that failed",
@@ -211,6 +212,11 @@ const COUNTERS: &[Counter] = &[
         "tenure_connections_lost_total",
         "Connections that broke or were given up as dead",
         |all| all.connections.lost,
+    ),
+    counter(
+        "tenure_breakers_opened_total",
+        "How often an endpoint came to be asked after the others, since it failed",
+        |all| all.breakers.opened,
     ),
     counter(
         "tenure_watches_opened_total",
@@ -275,6 +281,11 @@ const GAUGES: &[Gauge] = &[
         name: "tenure_connections",
         what: "Connections that take calls",
         of: |all| all.connections.now as f64,
+    },
+    Gauge {
+        name: "tenure_breakers_open",
+        what: "Endpoints that are asked after the others, since they fail",
+        of: |all| all.breakers.now as f64,
     },
     Gauge {
         name: "tenure_leases",
@@ -403,7 +414,8 @@ mod tests {
 
     use super::*;
     use crate::client::{
-        CallTelemetry, ConnectionTelemetry, FailedCalls, LeaseTelemetry, LockTelemetry, WatchTelemetry,
+        BreakerTelemetry, CallTelemetry, ConnectionTelemetry, FailedCalls, LeaseTelemetry, LockTelemetry,
+        WatchTelemetry,
     };
     use crate::core::histogram;
 
@@ -441,6 +453,7 @@ mod tests {
                 ok: next(),
                 failed,
                 dropped: next(),
+                shed: next(),
                 retries: next(),
                 failovers: next(),
                 detours: next(),
@@ -454,6 +467,10 @@ mod tests {
                 reopened: next(),
                 drained: next(),
                 lost: next(),
+            },
+            breakers: BreakerTelemetry {
+                now: next(),
+                opened: next(),
             },
             watches: WatchTelemetry {
                 opened: next(),

@@ -80,7 +80,8 @@ pub use roles::{PermissionType, RoleAdd, RoleDelete, RoleGet, RoleGrant, RoleLis
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Snapshot, SnapshotProgress, SnapshotSummary};
 pub use telemetry::{
-    CallTelemetry, ConnectionTelemetry, FailedCalls, LeaseTelemetry, LockTelemetry, Telemetry, WatchTelemetry,
+    BreakerTelemetry, CallTelemetry, ConnectionTelemetry, FailedCalls, LeaseTelemetry, LockTelemetry,
+    Telemetry, WatchTelemetry,
 };
 pub(crate) use txn::Verdict;
 pub use txn::{Comparand, Compare, Op, Txn};

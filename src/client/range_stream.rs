@@ -170,7 +170,7 @@ impl RangeStream {
                     self.begin(&page)?;
                     return Ok(page);
                 }
-                Err(error) if is_too_large(&error) && self.page_keys > 1 => self.page_keys /= 2,
+                Err(error) if error.is_oversize() && self.page_keys > 1 => self.page_keys /= 2,
                 Err(error) => return Err(error),
             }
         }
@@ -195,7 +195,9 @@ impl RangeStream {
         if let Some(last) = piece.kvs.last() {
             self.rest.key = successor(&last.key);
         }
-        if !self.is_over && self.may_stream && self.stream.is_none() {
+        if self.is_over {
+            self.stream = None;
+        } else if self.may_stream && self.stream.is_none() {
             let rest = self.rest.clone();
             let options = CallOptions::default();
             self.stream = Some(Answers::new(
@@ -207,10 +209,6 @@ impl RangeStream {
         }
         piece.kvs
     }
-}
-
-fn is_too_large(error: &Error) -> bool {
-    error.code() == Code::ResourceExhausted && error.origin() == Origin::Library
 }
 
 /// The least key above this one.

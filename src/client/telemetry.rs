@@ -19,6 +19,8 @@ pub struct Telemetry {
     pub calls: CallTelemetry,
     /// Of connections to all endpoints.
     pub connections: ConnectionTelemetry,
+    /// Of endpoints that fail at what they answer.
+    pub breakers: BreakerTelemetry,
     /// Of watches, also those of locks and other recipes.
     pub watches: WatchTelemetry,
     /// Of leases that are kept alive, also those of sessions.
@@ -37,6 +39,9 @@ pub struct CallTelemetry {
     pub failed: FailedCalls,
     /// Calls that were sent and whose future was dropped before they ended.
     pub dropped: u64,
+    /// Calls, and streams of answers, that were refused since as many were in flight as
+    /// [`Config::calls_max`](crate::Config::calls_max) allows. They count nowhere else.
+    pub shed: u64,
     /// How often a call was sent again, or to be sent again, after an attempt that failed.
     pub retries: u64,
     /// How often that went to another member.
@@ -71,6 +76,16 @@ pub struct ConnectionTelemetry {
     pub drained: u64,
     /// How many broke, or were given up as dead. Those that this client closed are not among them.
     pub lost: u64,
+}
+
+/// See [`Telemetry::breakers`]; nothing without [`Config::breaker_failures`](crate::Config::breaker_failures).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BreakerTelemetry {
+    /// How many endpoints are asked after the others at this moment.
+    pub now: u64,
+    /// How often one came to be so.
+    pub opened: u64,
 }
 
 /// See [`Telemetry::watches`].
@@ -152,6 +167,10 @@ impl Client {
                 drained: figures.connections.drained.count(),
                 lost: figures.connections.lost.count(),
             },
+            breakers: BreakerTelemetry {
+                now: self.channel().open_breakers() as u64,
+                opened: figures.breakers_opened.count(),
+            },
             watches: WatchTelemetry {
                 opened: figures.watches.opened.count(),
                 resumed: figures.watches.resumed.count(),
@@ -168,7 +187,7 @@ impl Client {
         }
     }
 
-    /// What becomes of this client from now on: connections that come and go, elections, leases and sessions that
+    /// What becomes of this client from now on: connections that come and go, members that fail, elections, leases and sessions that
     /// are lost. Of all its clones and views, and as many readers as wanted.
     ///
     /// Up to 256 events wait for a reader that is slow; then the oldest go, and it is told how many
@@ -208,6 +227,7 @@ fn calls(figures: &Figures) -> CallTelemetry {
         ok: figures.calls.ok.count(),
         failed: FailedCalls(figures.calls.failed()),
         dropped: figures.calls.dropped.count(),
+        shed: figures.calls.shed.count(),
         retries: figures.calls.retries.count(),
         failovers: figures.calls.failovers.count(),
         detours: figures.calls.detours.count(),

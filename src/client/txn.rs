@@ -60,6 +60,12 @@ impl Txn {
 }
 
 impl Txn<&Client> {
+    /// Belongs to something that has begun: it is not refused for the calls in flight.
+    pub(crate) fn part(mut self) -> Self {
+        self.options.is_part = true;
+        self
+    }
+
     /// To be kept, and sent again and again.
     pub(crate) fn detach(self) -> Txn {
         Txn {

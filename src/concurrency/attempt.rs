@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::definite::{is_oversize, may_pass};
+use super::definite::may_pass;
 use super::reading::{self, Read};
 use super::requests;
 use super::session::Session;
@@ -168,7 +168,7 @@ impl<'a, K: Kept> Attempt<'a, K> {
             return Ok(());
         }
         let unknown = error.delivery() == Delivery::Unknown;
-        if is_oversize(&error) {
+        if error.is_oversize() {
             // It may have been carried out: the seat undoes it.
             return Err(error);
         }

@@ -68,14 +68,9 @@ pub(super) fn failed(message: impl Into<std::borrow::Cow<'static, str>>) -> Erro
 
 /// Whether the next try may go better: the server could not be asked, or cannot do it now.
 pub(super) fn may_pass(error: &Error) -> bool {
-    let is_ours = error.origin() == Origin::Caller || is_oversize(error);
+    let is_ours = error.origin() == Origin::Caller || error.is_oversize();
     let is_passing = error.delivery() != Delivery::Answered
         || matches!(error.code(), Code::Unavailable | Code::ResourceExhausted);
     // Space comes back when somebody makes some, which is not soon.
     is_passing && !is_ours && error.etcd() != Some(EtcdError::NoSpace)
-}
-
-/// The answer is larger than this side takes, and will be the next time.
-pub(super) fn is_oversize(error: &Error) -> bool {
-    error.code() == Code::ResourceExhausted && error.origin() == Origin::Library
 }

@@ -151,7 +151,7 @@ impl Guard {
         // A request to an earlier key of ours is older than this one.
         let created = self.token.create_revision();
         let mut watch = client.watch(key.clone()).no_delete().await?;
-        let asked = client.get(key).min_mod_revision(created).await?.kvs.into_iter().next();
+        let asked = client.get(key).part().min_mod_revision(created).await?.kvs.into_iter().next();
         if let Some(kv) = asked {
             return Ok(kv.value);
         }

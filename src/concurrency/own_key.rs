@@ -27,7 +27,7 @@ pub(super) async fn taken_away(shared: &Shared, place: &Place, put: Revision) ->
 async fn watch(client: &Client, place: &Place, put: Revision) -> Result<Lost, Error> {
     let mut watch = client.watch(place.key.clone()).await?;
     // What was done before the watch was there.
-    let found = client.get(place.key.clone()).keys_only().await?.kvs.into_iter().next();
+    let found = client.get(place.key.clone()).part().keys_only().await?.kvs.into_iter().next();
     match found {
         None => return Ok(Lost::KeyDeleted),
         Some(kv) if kv.mod_revision != put.0 => return Ok(Lost::TakenOver),

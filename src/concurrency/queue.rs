@@ -130,7 +130,7 @@ impl Queue {
         loop {
             let moved = producer.moved;
             let answer = definite(session, &mut false, || {
-                let txn = client.txn().when(Compare::mod_revision(key.clone()).equal(moved));
+                let txn = client.txn().part().when(Compare::mod_revision(key.clone()).equal(moved));
                 txn.then(Op::put(item.clone(), value.clone()))
                     .then(Op::put(key.clone(), id.clone()).lease(session.lease_id()))
                     .or_else(Op::get(key.clone()))

@@ -51,7 +51,7 @@ pub(super) fn read(
 ) -> Reading {
     let count = place.prefixes().count();
     if count == 1 {
-        let range = client.get(queue(place)).max_create_revision(upto);
+        let range = client.get(queue(place)).part().max_create_revision(upto);
         let range = match whole {
             true => range.keys_only(),
             false => newest_of(range, READING_KEYS_MAX),
@@ -68,7 +68,7 @@ pub(super) fn read(
             false => newest_of(range, keys_of_each(count)),
         }
     });
-    Reading::several(ranges.fold(client.txn(), Txn::then), count)
+    Reading::several(ranges.fold(client.txn().part(), Txn::then), count)
 }
 
 impl Reading {

@@ -112,7 +112,7 @@ impl Recall {
     /// What the watch did not hear since it was not there yet.
     async fn read(&self) -> Result<RangeResponse, Error> {
         let keys = KeyRange::prefix(self.slot.place().prefix.clone());
-        let newest = self.shared.client().get(keys).keys_only().limit(READING_KEYS_MAX);
+        let newest = self.shared.client().get(keys).part().keys_only().limit(READING_KEYS_MAX);
         newest.sort(SortTarget::Create, SortOrder::Descend).await
     }
 

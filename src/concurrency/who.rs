@@ -67,7 +67,7 @@ impl Client {
         let Some(created) = queue.first().map(|kv| Revision(kv.create_revision)) else {
             return Ok(None);
         };
-        let mut txn = self.txn();
+        let mut txn = self.txn().part();
         for kv in queue.iter().take_while(|kv| kv.create_revision == created.0) {
             txn = txn.when(still(&kv.key, created)).then(Op::delete(kv.key.clone()));
         }
@@ -114,7 +114,7 @@ impl Client {
             return Err(unheard("its holder is no mutex, and cannot hear it"));
         }
         let put = Op::put(ask_key(name.as_bytes(), &holder.key), message).lease(holder.lease);
-        let answer = self.txn().when(still(&holder.key, holder.created)).then(put).await?;
+        let answer = self.txn().part().when(still(&holder.key, holder.created)).then(put).await?;
         Ok(answer.succeeded.then_some(holder))
     }
 }
@@ -139,7 +139,7 @@ fn still(key: &Bytes, created: Revision) -> Compare {
 /// The oldest first.
 async fn queue(client: &Client, name: &str) -> Result<Vec<KeyValue>, Error> {
     let prefix = format!("{name}/");
-    let queue = client.get(KeyRange::prefix(prefix.clone()));
+    let queue = client.get(KeyRange::prefix(prefix.clone())).part();
     let mut queue = queue.sort(SortTarget::Create, SortOrder::Ascend).await?.kvs;
     // Names nest, and what is below has its own queue.
     queue.retain(|kv| kv.key.get(prefix.len()..).is_some_and(|entry| !entry.contains(&b'/')));

@@ -371,10 +371,9 @@ impl ListThenWatch {
     }
 
     fn page_failed(&mut self, now: Instant, place: Place, error: Error) {
-        let too_large = error.code() == Code::ResourceExhausted && error.origin() == Origin::Library;
         if error.etcd() == Some(EtcdError::Compacted) && place.at.is_some() {
             self.list_again(now);
-        } else if too_large && self.page_keys > 1 {
+        } else if error.is_oversize() && self.page_keys > 1 {
             self.page_keys /= 2;
             self.phase = Phase::Due(Step::Page(place));
         } else if self.has_read && may_pass(&error) {

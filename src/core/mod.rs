@@ -8,6 +8,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod breaker;
 pub mod double_barrier;
 pub mod election;
 pub mod grants;

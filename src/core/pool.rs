@@ -3,8 +3,10 @@
 //!
 //! Calls go round over the endpoints that are well. One that was silent, or said
 //! that it cannot serve, is asked last until it answers, or until its time is
-//! over: then one call finds out. None is asked above the peer's limit of
-//! streams, so that a call which waits is provably not sent.
+//! over: then one call finds out. So is one that answers, but with failures, as long as
+//! its breaker (`core/breaker`) is not closed. That is an order, and no wall: where
+//! nobody is well all of these are asked, so that one endpoint is enough for everything to go on.
+//! None is asked above the peer's limit of streams, so that a call which waits is provably not sent.
 //!
 //! ```text
 //!  an endpoint                    silent, unable
@@ -31,6 +33,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::breaker::{self, Breaker, Sign, Turn};
 use super::jitter::Jitter;
 use super::time::Instant;
 use member::{APART_WAIT_MAX, Connection, Member, Rank, State};
@@ -40,6 +43,9 @@ mod member;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod want;
+
+pub use want::{Class, Want};
 
 /// A server that restarts is back soon; one that is gone is asked now and then.
 const DIAL_WAIT_FIRST: Duration = Duration::from_millis(20);
@@ -74,47 +80,6 @@ pub struct EndpointId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What must not be stuck behind what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Class {
-    /// Calls of any size.
-    #[default]
-    Bulk,
-    /// Leases, watches and locks: small, and somebody's lease hangs on them.
-    Control,
-}
-
-/// What asks for a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Want {
-    /// What it is part of.
-    pub class: Class,
-    /// It lives long, so that where it goes is worth a wait.
-    pub stream: bool,
-    /// An endpoint that was just tried in vain.
-    pub avoid: Option<EndpointId>,
-    /// The endpoint that it is for; no other will do.
-    pub only: Option<EndpointId>,
-}
-
-impl Want {
-    /// A call of this class, to any endpoint.
-    #[must_use]
-    pub fn call(class: Class) -> Want {
-        Want {
-            class,
-            stream: false,
-            avoid: None,
-            only: None,
-        }
-    }
-
-    /// Whether this endpoint may be asked at all.
-    fn admits(self, id: EndpointId) -> bool {
-        self.only.is_none_or(|only| only == id)
-    }
-}
-
 /// The size of the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -122,6 +87,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Open streams from which a connection counts as full.
     pub streams_full: usize,
+    /// When an endpoint that fails at what it answers is left alone; never, without.
+    pub breaker: Option<breaker::Rules>,
 }
 
 /// What the driver is to do.
@@ -173,6 +140,7 @@ impl Pool {
             dial_at: now,
             dials: Backoff::new(DIAL_WAIT_FIRST, DIAL_WAIT_MAX, self.chance.next_u64()),
             removed: None,
+            breaker: self.limits.breaker.map(|rules| Breaker::new(rules, self.chance.next_u64())),
         };
         self.members.push(member);
         self.redial(now);
@@ -314,6 +282,21 @@ impl Pool {
         }
     }
 
+    /// A call that was sent to the peer at `begun`, and not since that one alone would do, has ended so.
+    /// Says where that changes how the endpoint is treated.
+    pub fn handle_sign(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        begun: Instant,
+        sign: Sign,
+    ) -> Option<(EndpointId, Turn)> {
+        let (at, _) = self.find(id)?;
+        let member = &mut self.members[at];
+        let turn = member.breaker.as_mut()?.handle_sign(now, begun, sign)?;
+        Some((member.id, turn))
+    }
+
     /// The peer owes the answer to a ping, or has given it.
     pub fn handle_mute(&mut self, id: ConnectionId, mute: bool) {
         if let Some(connection) = self.connection(id) {
@@ -363,7 +346,7 @@ impl Pool {
                 continue;
             };
             let avoided = want.avoid == Some(member.id);
-            let key = (avoided, member.rank(now, index));
+            let key = (avoided, member.rank(now, index, want.may_probe()));
             if best.is_none_or(|(least, ..)| key < least) {
                 best = Some((key, at, index));
             }
@@ -384,6 +367,9 @@ impl Pool {
         if member.suspect_until.is_some_and(|until| until <= now) {
             // This call tries whether it is well again; others need not.
             member.suspect_until = Some(now + member.suspicion.next_wait());
+        }
+        if let Some(breaker) = member.breaker.as_mut().filter(|_| want.may_probe()) {
+            breaker.handle_call(now);
         }
         let connection = &mut member.connections[index];
         if connection.open == 0 {
@@ -417,14 +403,21 @@ impl Pool {
         let Some((at, index)) = self.find(id) else {
             return true;
         };
-        let rank = self.members[at].rank(now, index);
+        let rank = self.members[at].rank(now, index, true);
         let others = self.members.iter().enumerate().filter(|(other, _)| *other != at);
         rank != Rank::Well
             && others.into_iter().any(|(_, member)| {
                 member
                     .choose(Want::call(Class::Bulk))
-                    .is_some_and(|index| member.rank(now, index) <= rank)
+                    .is_some_and(|index| member.rank(now, index, true) <= rank)
             })
+    }
+
+    /// How many endpoints are left alone, since they fail at what they answer.
+    #[must_use]
+    pub fn open_breakers(&self) -> usize {
+        let breakers = self.members.iter().filter_map(|member| member.breaker.as_ref());
+        breakers.filter(|breaker| !breaker.is_closed()).count()
     }
 
     /// The next thing to do; drained after every input and every [`Pool::pick`].
@@ -467,6 +460,7 @@ impl Pool {
                 "{member:?} is over"
             );
             assert!(of(State::Dialing).all(|dialing| dialing.open == 0), "{member:?}");
+            member.breaker.iter().for_each(Breaker::check);
         }
         assert!(self.members.is_empty() || self.cursor < self.members.len());
     }

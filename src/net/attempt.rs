@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::call_options::CallOptions;
 use super::channel::{Channel, Target};
 use super::clock;
+use super::in_flight::Admission;
 use super::named::named;
 use super::pool::{Seat, Waiter};
 use super::pulse::Kind;
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     /// None where it cannot be sent.
     pub(super) request: Option<Body>,
     pub(super) options: CallOptions,
+    /// Its place among the calls in flight, as long as it has not ended.
+    pub(super) admission: Option<Admission>,
     /// When the call was made.
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
@@ -237,6 +240,9 @@ impl Plan {
     /// Counts how it ended.
     pub(super) fn count(&mut self, error: Option<&Error>, state: &State) {
         self.is_counted = true;
+        if error.is_some_and(Error::is_shed) {
+            return self.channel.figures().calls.shed.add();
+        }
         let read_at = match state {
             State::Sent(sent) => sent.response.ended_at(),
             _ => None,
@@ -419,6 +425,7 @@ impl Sent {
             }
             Poll::Pending => match ready!(detour.poll_answer(cx, now)) {
                 answer if is_settled(&answer) => {
+                    self.response.late();
                     // Whoever answered is who an error, also one in the answer, is of.
                     self.route = detour.route.clone();
                     Poll::Ready(answer)
@@ -456,6 +463,9 @@ impl Sent {
     fn give_up(&mut self) -> Delivery {
         self.response.suspect_if_quiet(self.at);
         let is_held = self.route.sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
+        if !is_held {
+            self.response.late();
+        }
         match is_held && self.detour.is_none() {
             true => Delivery::NotSent,
             false => Delivery::Unknown,

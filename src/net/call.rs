@@ -60,12 +60,14 @@ impl Channel {
         M: prost::Message,
     {
         let timeout = options.timeout.unwrap_or(self.config().call_timeout);
-        let (request, state) = match wire::encode(request, self.config().request_bytes_max) {
-            Ok(request) => (Some(request), State::Waiting(None)),
-            Err(status) => {
-                let error = Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message);
-                (None, State::Refused(error))
-            }
+        let admitted = self.admit(&options).and_then(|admission| {
+            let encoded = wire::encode(request, self.config().request_bytes_max)
+                .map_err(|status| Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message));
+            encoded.map(|request| (admission, request))
+        });
+        let (admission, request, state) = match admitted {
+            Ok((admission, request)) => (admission, Some(request), State::Waiting(None)),
+            Err(error) => (None, None, State::Refused(error)),
         };
         let begun = clock::now();
         let deadline = begun + timeout;
@@ -74,6 +76,7 @@ impl Channel {
             method,
             request,
             options,
+            admission,
             begun,
             deadline,
             attempts: 0,
@@ -126,6 +129,7 @@ impl<R> Call<R> {
     /// Fails with this error instead, and sends nothing.
     pub(crate) fn refuse(mut self, error: Error) -> Call<R> {
         self.state = State::Refused(error);
+        self.plan.admission = None;
         self
     }
 
@@ -169,8 +173,9 @@ impl<R: wire::Response + Answer> Future for Call<R> {
         };
         plan.count(answer.as_ref().err(), state);
         this.span.ended(|| plan.endpoint(state), plan.attempts, answer.as_ref().err());
-        // What is left of the call goes now, so that its stream is reset now.
+        // What is left of the call goes now, so that its stream is reset and its place free.
         *state = State::Done;
+        plan.admission = None;
         Poll::Ready(answer)
     }
 }

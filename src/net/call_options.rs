@@ -20,6 +20,8 @@ pub(crate) struct CallOptions {
     pub(crate) class: Class,
     /// The member answers from what it has: it needs no leader for that.
     pub(crate) is_local: bool,
+    /// A part of something that has begun: not refused, however many calls are in flight.
+    pub(crate) is_part: bool,
     /// Goes without a token, to ask for one.
     pub(crate) is_anonymous: bool,
     /// Through which the answer is seen.
@@ -55,6 +57,12 @@ impl CallOptions {
             addressee: Some(addressee),
             ..CallOptions::default()
         }
+    }
+
+    /// Whether it has to find a place among the calls in flight. What leases, locks and tokens hang on
+    /// does not, nor what an operator asks of one member: refused under load, they would make it worse.
+    pub(super) fn is_counted(&self) -> bool {
+        self.class == Class::Bulk && !self.is_part && self.addressee.is_none()
     }
 
     pub(super) fn only(&self) -> Option<EndpointId> {

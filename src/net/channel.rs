@@ -7,14 +7,16 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::call_options::Addressee;
+use super::call_options::{Addressee, CallOptions};
 use super::clock;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::figures::Figures;
+use super::in_flight::Admission;
 use super::named::named;
-use super::pool::{Listed, Seat, Shared, State, Waiter};
+use super::pool::{Listed, Seat, Shared, State, Trial, Waiter};
 use super::pulse::Kind;
 use super::race::{Either, race};
 use super::route::Route;
@@ -22,7 +24,8 @@ use super::runtime::Runtime;
 use super::tokens::Tokens;
 use super::why::{self, Standing};
 use crate::config::Config;
-use crate::core::pool::{EndpointId, Want};
+use crate::core::breaker::Sign;
+use crate::core::pool::{Class, EndpointId, Want};
 use crate::core::time::Instant;
 use crate::error::{Error, Origin};
 use crate::wire::Metadata;
@@ -94,9 +97,26 @@ impl Channel {
         &self.shared.figures
     }
 
+    /// A place among the calls in flight, for what needs one.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn admit(&self, options: &CallOptions) -> Result<Option<Admission>, Error> {
+        match &self.shared.in_flight {
+            Some(in_flight) if options.is_counted() => in_flight.admit().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// How many connections are up at this moment, and take calls.
     pub(crate) fn connections(&self) -> usize {
         self.shared.lock().connections()
+    }
+
+    /// How many endpoints are left alone at this moment, since they fail at what they answer.
+    pub(crate) fn open_breakers(&self) -> usize {
+        self.shared.lock().pool.open_breakers()
     }
 
     /// Where the client's tasks run.
@@ -404,9 +424,31 @@ impl Channel {
             },
         };
         Ok(route.map(|route| {
-            let seat = Seat::new(&self.shared, now, &route, kind);
+            let trial = self.trial(now, target);
+            let seat = Seat::new(&self.shared, now, &route, kind, trial);
             (route, seat)
         }))
+    }
+}
+
+impl Channel {
+    /// Whether the end of what goes there says something of the member: not where it was to be that one.
+    fn trial(&self, now: Instant, target: Target<'_>) -> Option<Trial> {
+        let config = self.config();
+        let want = match target {
+            Target::Any(want) if config.breaker_failures.is_some() && want.only.is_none() => want,
+            Target::Any(_) | Target::Only(_) => return None,
+        };
+        let patience = match want.class {
+            Class::Bulk => config.silence,
+            // Who waits for a lock at the server waits for somebody else.
+            Class::Control => Duration::MAX,
+        };
+        Some(Trial {
+            begun: now,
+            patience,
+            sign: Sign::Nothing,
+        })
     }
 }
 

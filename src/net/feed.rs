@@ -30,6 +30,17 @@ pub enum StateEvent {
         /// What ended it.
         why: Arc<Error>,
     },
+    /// Calls to this endpoint failed one after the other
+    /// ([`Config::breaker_failures`](crate::Config::breaker_failures)): others are asked first.
+    BreakerOpened {
+        /// Its address.
+        endpoint: Arc<str>,
+    },
+    /// A call to this endpoint was good again: it has its turn like others.
+    BreakerClosed {
+        /// Its address.
+        endpoint: Arc<str>,
+    },
     /// An answer was of another term than those before it, or the first: there was an election.
     Leader {
         /// The raft term.

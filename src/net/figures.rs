@@ -22,6 +22,7 @@ pub(crate) struct Figures {
     pub(crate) watches: Watches,
     pub(crate) leases: Leases,
     pub(crate) locks: Locks,
+    pub(crate) breakers_opened: Counter,
     pub(crate) feed: Feed,
 }
 
@@ -36,6 +37,7 @@ pub(crate) struct Calls {
     /// By origin, then by delivery.
     failed: [[Counter; DELIVERIES]; ORIGINS],
     pub(crate) dropped: Counter,
+    pub(crate) shed: Counter,
     pub(crate) retries: Counter,
     pub(crate) failovers: Counter,
     pub(crate) detours: Counter,

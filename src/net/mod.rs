@@ -15,6 +15,7 @@ pub(crate) mod feed;
 pub(crate) mod figures;
 mod heard;
 pub(crate) mod host;
+pub(crate) mod in_flight;
 mod lease_driver;
 pub(crate) mod lease_inbox;
 pub(crate) mod lease_keeper;

@@ -2,6 +2,7 @@
 //! each connection and one that dials. Who waits for a connection waits here.
 
 mod reporter;
+mod seat;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,18 +19,20 @@ use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::feed::StateEvent;
 use super::figures::Figures;
-use super::pulse::{Kind, Pulse};
+use super::in_flight::InFlight;
 use super::race::race;
 use super::route::Route;
 use super::runtime::Runtime;
 use super::tokens::Tokens;
 use super::wishes::Wishes;
 use crate::config::Config;
+use crate::core::breaker::{Rules, Turn};
 use crate::core::pool::{Action, Class, ConnectionId, EndpointId, Limits, Pool};
 use crate::core::time::Instant;
 use crate::error::Error;
 use crate::wire::Metadata;
 use reporter::Reporter;
+pub(super) use seat::{Outcome, Seat, Trial};
 
 /// How long the dialling task sleeps at most.
 const TURN_MAX: Duration = Duration::from_secs(60);
@@ -42,6 +45,8 @@ pub(super) struct Shared {
     pub(super) streams: Metadata,
     pub(super) tokens: Tokens,
     pub(super) figures: Arc<Figures>,
+    /// Where calls in flight are bounded.
+    pub(super) in_flight: Option<Arc<InFlight>>,
     /// Where the client's tasks run.
     pub(super) runtime: Runtime,
     dial: Arc<dyn Dial>,
@@ -103,6 +108,13 @@ impl Shared {
         let limits = Limits {
             connections_max: config.connections_max,
             streams_full: config.streams_full,
+            breaker: config.breaker_failures.map(|failures| Rules {
+                failures,
+                pause: config.breaker_pause,
+                // Whatever has not ended by then is as good as lost.
+                probe: config.call_timeout,
+                silence: config.silence,
+            }),
         };
         let mut calls = Metadata::new();
         // Without it a member that has lost its leader keeps a call for 7 seconds.
@@ -122,6 +134,7 @@ impl Shared {
             cluster_id: 0,
             is_gone: false,
         };
+        let in_flight = config.calls_max.map(InFlight::new);
         let shared = Arc::new(Shared {
             config,
             calls,
@@ -129,6 +142,7 @@ impl Shared {
             streams,
             tokens,
             figures: Arc::default(),
+            in_flight,
             runtime,
             dial,
             news: Arc::default(),
@@ -285,6 +299,21 @@ impl State {
         cluster_id == 0 || cluster_id == self.cluster_id
     }
 
+    /// Counts and tells that an endpoint is left alone, or is not any more; what is to be traced.
+    fn turned(&self, id: EndpointId, turn: Turn, figures: &Figures) -> Option<StateEvent> {
+        let listed = self.listed.iter().find(|listed| listed.id == id)?;
+        let endpoint = listed.endpoint.shared_name();
+        let event = match turn {
+            Turn::Opened => StateEvent::BreakerOpened { endpoint },
+            Turn::Closed => StateEvent::BreakerClosed { endpoint },
+        };
+        figures.feed.tell(|| event.clone());
+        if turn == Turn::Opened {
+            figures.breakers_opened.add();
+        }
+        Some(event)
+    }
+
     fn end_tasks(&self) {
         self.tasks.iter().chain(&self.asking).for_each(AbortHandle::abort);
     }
@@ -341,93 +370,6 @@ impl Drop for Gone {
             shared.change(|state| state.is_gone = true);
             shared.tokens.wake();
         }
-    }
-}
-
-/// A stream's place on a connection, which it gives back when it is dropped.
-pub(crate) struct Seat {
-    shared: Arc<Shared>,
-    id: ConnectionId,
-    pub(super) pulse: Arc<Pulse>,
-    kind: Kind,
-    /// An answer is due on a stream that may be quiet otherwise.
-    is_asked: bool,
-    outcome: Outcome,
-    /// When it was given back.
-    left_at: Option<Instant>,
-}
-
-/// What a stream has told of its member.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Nothing,
-    /// It serves.
-    Answered,
-    /// It does not, for the moment.
-    Unable,
-}
-
-impl Seat {
-    /// For a stream that the pool has counted already.
-    pub(super) fn new(shared: &Arc<Shared>, now: Instant, route: &Route, kind: Kind) -> Seat {
-        route.pulse.begin(now, kind);
-        Seat {
-            shared: shared.clone(),
-            id: route.id,
-            pulse: route.pulse.clone(),
-            kind,
-            is_asked: false,
-            outcome: Outcome::Nothing,
-            left_at: None,
-        }
-    }
-
-    /// Gives it back, and tells of the member.
-    pub(super) fn leave(mut self, outcome: Outcome, now: Instant) {
-        (self.outcome, self.left_at) = (outcome, Some(now));
-    }
-
-    /// Whether an answer is due on a stream: then it is no more to be quiet than a call.
-    pub(super) fn set_asked(&mut self, is_asked: bool) {
-        if std::mem::replace(&mut self.is_asked, is_asked) == is_asked {
-            return;
-        }
-        match is_asked {
-            true => self.pulse.begin(clock::now(), Kind::Call),
-            false => self.pulse.end(Kind::Call),
-        }
-    }
-
-    /// Nothing was heard on the whole connection since then, and that is too long.
-    pub(super) fn suspect_if_quiet(&self, since: Instant) {
-        if self.pulse.is_quiet_since(since) {
-            self.shared.change(|state| state.doubt(self.id));
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.set_asked(false);
-        self.pulse.end(self.kind);
-        let now = self.left_at.unwrap_or_else(clock::now);
-        let mut state = self.shared.lock();
-        match self.outcome {
-            Outcome::Answered => state.pool.handle_answer(self.id),
-            Outcome::Unable => state.pool.handle_suspect(now, self.id),
-            Outcome::Nothing => {}
-        }
-        match self.kind {
-            Kind::Call => state.pool.handle_closed(now, self.id),
-            Kind::Stream => state.pool.handle_stream_closed(now, self.id),
-        }
-        // The last call of a connection that drains is news, too.
-        if state.waiting.is_empty() {
-            return self.shared.settle(state);
-        }
-        let woken = state.waiting.next();
-        self.shared.settle(state);
-        woken.for_each(Waker::wake);
     }
 }
 

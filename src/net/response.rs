@@ -2,6 +2,7 @@
 //! from the first moment on, so that informational heads pile up no longer than a
 //! turn of the connection's task.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,11 +12,20 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::StatusCode;
 
+use super::clock;
 use super::pool::{Outcome, Seat};
 use crate::core::retry::Failure;
 use crate::core::time::Instant;
 use crate::error::{Code, Delivery, Error, Origin};
 use crate::wire::{Decoder, Foreign, Head, Status};
+
+/// An answer that does not come.
+const LATE: Failure = Failure {
+    delivery: Delivery::Unknown,
+    code: Code::DeadlineExceeded,
+    origin: Origin::Library,
+    etcd: None,
+};
 
 /// The receiving half of a stream.
 pub(crate) struct Response {
@@ -60,6 +70,13 @@ impl Response {
         }
     }
 
+    /// The answer is not waited for any more, although the member had the request.
+    pub(super) fn late(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.judge(Some(&LATE), clock::now());
+        }
+    }
+
     /// Whether the member owes a message, so that its silence counts.
     pub(crate) fn set_asked(&mut self, is_asked: bool) {
         if let Some(seat) = &mut self.seat {
@@ -77,7 +94,12 @@ impl Response {
         if !matches!(message, Ok(Some(_))) {
             // Lets go of the stream: what the server still sends is not waited for.
             self.state = State::Over;
-            if let Some(seat) = self.seat.take() {
+            if let Some(mut seat) = self.seat.take() {
+                let failure = message.as_ref().err();
+                // The pool hears of itself that a connection is gone, once, and not of each call.
+                if !failure.is_some_and(is_of_connection) {
+                    seat.judge(failure.map(Failure::of).as_ref(), now);
+                }
                 seat.leave(outcome(&message), now);
                 self.ended_at = Some(now);
             }
@@ -148,6 +170,12 @@ fn outcome(end: &Result<Option<Bytes>, Error>) -> Outcome {
         Err(error) if error.origin() == Origin::Server => Outcome::Answered,
         Err(_) => Outcome::Nothing,
     }
+}
+
+/// Whether the stream ended with its connection.
+fn is_of_connection(error: &Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| !cause.is_reset())
 }
 
 fn ended(status: Status) -> Result<Option<Bytes>, Error> {

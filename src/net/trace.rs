@@ -131,6 +131,8 @@ pub(crate) fn state(event: &StateEvent) {
     match event {
         StateEvent::Connected { endpoint } => event!(INFO, %endpoint, "connected"),
         StateEvent::Lost { endpoint, why } => event!(WARN, %endpoint, why = %Because(why), "connection lost"),
+        StateEvent::BreakerOpened { endpoint } => event!(WARN, %endpoint, "breaker opened"),
+        StateEvent::BreakerClosed { endpoint } => event!(INFO, %endpoint, "breaker closed"),
         StateEvent::LeaseLost { lease, end } => event!(WARN, %lease, %end, "lease lost"),
         StateEvent::SessionReplaced {
             lease,

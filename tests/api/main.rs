@@ -40,6 +40,7 @@ mod rwlock;
 mod semaphore;
 mod services;
 mod sessions;
+mod shedding;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod stm;

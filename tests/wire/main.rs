@@ -2,6 +2,7 @@
 //! bursts, and what a server may send that is not what it should.
 
 mod answers;
+mod breakers;
 mod bursts;
 mod connections;
 mod deadlines;
@@ -10,6 +11,7 @@ mod endpoints;
 mod failover;
 mod fleet;
 mod health;
+mod in_flight;
 mod keepalive;
 mod leases;
 mod list_watch;

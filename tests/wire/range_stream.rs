@@ -1,5 +1,6 @@
 //! A range that is read in pieces from servers that break off, know no such call, or lie.
 
+use std::future::IntoFuture;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -150,4 +151,31 @@ async fn a_page_from_which_nobody_can_go_on_is_an_error() {
     let mut stream = client.range_stream(KeyRange::all());
     let error = patiently("an end", stream.next()).await.unwrap_err();
     assert_eq!(error.code(), Code::Internal);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_open_is_among_the_calls_in_flight() {
+    let (client, server) = server(Config::new().calls_max(1), &Builder::new()).await;
+    let store = Arc::new(Store::default());
+    serve(server, move |asked| serves(store.clone(), Ends::Whole, asked));
+    let mut stream = client.range_stream(KeyRange::prefix("k")).page_size(3);
+    patiently("a page", stream.next()).await.expect("a page");
+    client.get("k00").await.expect("between the two nothing is in flight");
+    let held = client.get("k00").into_future();
+    let error = patiently("a page instead", stream.next()).await.unwrap_err();
+    assert!(error.is_shed(), "{error}");
+    drop(held);
+    while patiently("the rest", stream.next()).await.expect("it goes on").is_some() {}
+    client.get("k00").await.expect("it is over");
+
+    let store = Arc::new(Store::default());
+    let (client, server) = self::server(Config::new().calls_max(1), &Builder::new()).await;
+    serve(server, move |asked| serves(store.clone(), Ends::BreaksOff, asked));
+    let mut stream = client.range_stream(KeyRange::prefix("k")).page_size(3);
+    for _ in 0..2 {
+        patiently("a piece", stream.next()).await.expect("a piece");
+    }
+    assert!(client.get("k00").await.unwrap_err().is_shed(), "it is not over");
+    drop(stream);
+    client.get("k00").await.expect("it is dropped");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Action, Class, ConnectionId, DRAINING_MAX, EndpointId, STREAMS_DRAIN_MAX, STREAMS_MAX, Want};
 use crate::core::backoff::Backoff;
+use crate::core::breaker::Breaker;
 use crate::core::time::Instant;
 
 /// A connection that lived this long was a good one, whatever went over it.
@@ -29,6 +30,7 @@ pub(super) struct Member {
     pub(super) dials: Backoff,
     /// It is no endpoint any more, and what is open on it ends by then.
     pub(super) removed: Option<Instant>,
+    pub(super) breaker: Option<Breaker>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Well,
+    /// Or it fails at what it answers: of the two either may be well by now.
     Suspect,
     Mute,
 }
@@ -95,10 +98,14 @@ impl Member {
             .map(|(index, _)| index)
     }
 
-    pub(super) fn rank(&self, now: Instant, index: usize) -> Rank {
+    /// `may_probe`: what comes of it may show that the member is well again.
+    pub(super) fn rank(&self, now: Instant, index: usize, may_probe: bool) -> Rank {
+        let fails = |breaker: &Breaker| !(breaker.is_closed() || may_probe && breaker.is_due(now));
         if self.connections[index].mute {
             Rank::Mute
-        } else if self.suspect_until.is_some_and(|until| now < until) {
+        } else if self.suspect_until.is_some_and(|until| now < until)
+            || self.breaker.as_ref().is_some_and(fails)
+        {
             Rank::Suspect
         } else {
             Rank::Well

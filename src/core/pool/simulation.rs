@@ -1,4 +1,4 @@
-//! The pool against members that live, refuse, freeze and swallow everything, as a
+//! The pool against members that live, refuse, fail, freeze and swallow everything, as a
 //! seed says, and against random inputs.
 //!
 //! What must hold: with one member that lives, calls get through within a bounded
@@ -10,9 +10,16 @@ use super::*;
 use crate::core::ping::{self, Patience, Ping, Traffic};
 
 const MILLI: u64 = 1_000_000;
+const FAILURES: u32 = 5;
 const LIMITS: Limits = Limits {
     connections_max: 3,
     streams_full: 8,
+    breaker: Some(breaker::Rules {
+        failures: FAILURES,
+        pause: Duration::from_secs(1),
+        probe: Duration::from_secs(8),
+        silence: Duration::from_millis(300),
+    }),
 };
 const PATIENCE: Patience = Patience {
     silence: Duration::from_millis(300),
@@ -28,6 +35,8 @@ enum Fate {
     Refuses,
     /// Its kernel still takes connections, and it says no hello.
     Frozen,
+    /// It answers its pings, and every call with a failure.
+    Fails,
 }
 
 struct Link {
@@ -46,6 +55,7 @@ struct World {
     fates: BTreeMap<EndpointId, Fate>,
     links: BTreeMap<ConnectionId, Link>,
     answered: BTreeMap<EndpointId, u64>,
+    failed: u64,
     lost: u64,
     stuck: u64,
 }
@@ -61,6 +71,7 @@ impl World {
             fates,
             links: BTreeMap::new(),
             answered: BTreeMap::new(),
+            failed: 0,
             lost: 0,
             stuck: 0,
         }
@@ -141,7 +152,7 @@ impl World {
         let fate = self.fates.get(&link.endpoint).copied().unwrap_or(Fate::Refuses);
         match (link.is_up, fate) {
             (_, Fate::Refuses) => return self.lose(id),
-            (false, Fate::Lives) => {
+            (false, Fate::Lives | Fate::Fails) => {
                 link.is_up = true;
                 self.pool.handle_connected(now, id, 64);
             }
@@ -151,11 +162,19 @@ impl World {
                 }
                 return;
             }
-            (true, Fate::Lives) => {
-                for _ in link.calls.drain(..) {
+            (true, Fate::Lives | Fate::Fails) => {
+                for begun in link.calls.drain(..) {
                     (link.traffic.quiet_since, link.traffic.heard) = (now, now);
-                    *self.answered.entry(link.endpoint).or_default() += 1;
+                    let sign = match fate {
+                        Fate::Fails => Sign::Ill,
+                        _ => Sign::Well,
+                    };
+                    match sign {
+                        Sign::Well => *self.answered.entry(link.endpoint).or_default() += 1,
+                        _ => self.failed += 1,
+                    }
                     self.pool.handle_answer(id);
+                    self.pool.handle_sign(now, id, Instant(begun * MILLI), sign);
                     self.pool.handle_closed(now, id);
                 }
             }
@@ -174,7 +193,9 @@ impl World {
         link.ping.handle_traffic(now, link.traffic);
         while let Some(action) = link.ping.poll_action() {
             match action {
-                ping::Action::Ping if self.fates[&link.endpoint] == Fate::Lives => link.ping.handle_pong(now),
+                ping::Action::Ping if self.fates[&link.endpoint] != Fate::Frozen => {
+                    link.ping.handle_pong(now)
+                }
                 ping::Action::Ping => {}
                 ping::Action::Silent => self.pool.handle_suspect(now, id),
                 ping::Action::Mute => self.pool.handle_mute(id, true),
@@ -241,6 +262,50 @@ fn a_member_that_freezes_takes_only_the_calls_of_one_silence_and_some_that_find_
 }
 
 #[test]
+fn a_member_that_fails_takes_so_many_calls_and_one_in_each_pause() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, &[Fate::Lives, Fate::Lives, Fate::Lives]);
+        world.run(1000);
+        let failing = *world.fates.keys().next().expect("three of them");
+        world.fates.insert(failing, Fate::Fails);
+        world.run(10_000);
+        // The pauses are of 0.5 to 1 s, 1 to 2 s, 2 to 4 s, 4 to 8 s.
+        let probes = world.failed - u64::from(FAILURES);
+        assert!((2..=4).contains(&probes), "seed {seed}: {probes} probes");
+        world.fates.insert(failing, Fate::Lives);
+        let before = world.answered[&failing];
+        world.run(20_000);
+        assert_eq!(world.pool.open_breakers(), 0, "seed {seed}");
+        assert!(world.answered[&failing] > before + 100, "seed {seed}");
+        assert_eq!(world.lost, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn where_all_members_fail_all_are_asked_and_the_first_that_is_well_serves_at_once() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, &[Fate::Fails; 3]);
+        world.run(10_000);
+        assert_eq!(
+            (world.stuck, world.answered()),
+            (1, 0),
+            "seed {seed}: only before the first hello"
+        );
+        let well = *world.fates.keys().last().expect("three of them");
+        world.fates.insert(well, Fate::Lives);
+        let failed = world.failed;
+        world.run(1000);
+        // By then each of the others was asked for its turn, and at most one pause of each was over.
+        assert!(
+            world.failed - failed <= 4,
+            "seed {seed}: {} failed",
+            world.failed - failed
+        );
+        assert!(world.answered() >= 195, "seed {seed}: {}", world.answered());
+    }
+}
+
+#[test]
 fn whatever_happens_one_member_that_lives_is_enough() {
     for seed in 0..15 {
         let mut world = World::new(seed, &[Fate::Lives; 4]);
@@ -248,10 +313,11 @@ fn whatever_happens_one_member_that_lives_is_enough() {
             let ids: Vec<_> = world.fates.keys().copied().collect();
             let living = ids[(world.chance.next_u64() % 4) as usize % ids.len()];
             for id in ids {
-                let fate = match world.chance.next_u64() % 3 {
+                let fate = match world.chance.next_u64() % 4 {
                     _ if id == living => Fate::Lives,
                     0 => Fate::Lives,
                     1 => Fate::Refuses,
+                    2 => Fate::Fails,
                     _ => Fate::Frozen,
                 };
                 world.fates.insert(id, fate);
@@ -281,7 +347,7 @@ fn no_list_of_inputs_breaks_the_machine() {
             now = now + Duration::from_millis(dice(900));
             let id = ConnectionId(dice(30));
             let id = connections.get(id.0 as usize % (connections.len() + 1)).copied().unwrap_or(id);
-            match dice(14) {
+            match dice(15) {
                 0 if endpoints.len() < 6 => endpoints.push(pool.handle_added(now)),
                 1 if !endpoints.is_empty() => {
                     let gone = endpoints.swap_remove(dice(endpoints.len() as u64) as usize);
@@ -297,6 +363,11 @@ fn no_list_of_inputs_breaks_the_machine() {
                 8 => pool.handle_closed(now, id),
                 9 | 10 => pool.handle_connected(now, id, dice(20) as usize),
                 11 => pool.handle_timeout(now),
+                12 => {
+                    let sign = [Sign::Well, Sign::Ill, Sign::Nothing][dice(3) as usize];
+                    let begun = Instant(now.0.saturating_sub(dice(MILLI * 900)));
+                    let _ = pool.handle_sign(now, id, begun, sign);
+                }
                 _ => {
                     let class = [Class::Bulk, Class::Control][dice(2) as usize];
                     let want = Want {

@@ -1,11 +1,14 @@
 //! The pool step by step.
 
+mod failing;
+
 use super::member::IDLE_MAX;
 use super::*;
 
 const LIMITS: Limits = Limits {
     connections_max: 2,
     streams_full: 4,
+    breaker: None,
 };
 
 fn at(millis: u64) -> Instant {

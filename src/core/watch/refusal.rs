@@ -84,7 +84,7 @@ impl Verdict {
 /// Whether a call or a stream that failed so may fare better a little later.
 pub(in crate::core) fn may_pass(error: &Error) -> bool {
     let verdict = Verdict::of_error(error, true);
-    error.is_timeout() || matches!(verdict, Verdict::Passing | Verdict::Token(_))
+    error.is_timeout() || error.is_shed() || matches!(verdict, Verdict::Passing | Verdict::Token(_))
 }
 
 /// Whether the peer does not keep to the protocol, or speaks another one. That is this
