@@ -176,7 +176,11 @@ async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &impl Re
     };
     report.up(sender, pulse, streams_max);
     // One task runs it from its dial to its end.
-    poll_fn(|cx| Poll::Ready(wishes.watch(cx))).await;
+    poll_fn(|cx| {
+        wishes.watch(cx);
+        Poll::Ready(())
+    })
+    .await;
     poll_fn(|cx| live.poll(cx, wishes)).await
 }
 

@@ -374,6 +374,9 @@ fn a_reader_that_stalls_lags_alone_and_can_go_on_where_it_was() {
             }
         };
         assert!(!seen.is_empty() && seen.len() < written.len());
+        let watches = client.telemetry().watches;
+        let counted = (watches.opened, watches.lagged, watches.ended);
+        assert_eq!(counted, (2, 1, 0), "{watches:?}");
         let mut resumed = client.watch("lag").start_revision(resume_revision).await.unwrap();
         let rest = events(&mut resumed, written.len() - seen.len()).await;
         seen.extend(rest.iter().map(Event::revision));
@@ -403,6 +406,7 @@ fn a_server_that_dies_ends_its_watches_with_the_place_to_go_on() {
                 other => panic!("{other:?}"),
             }
         }
+        assert_eq!(client.telemetry().watches.ended, 2);
         server.start_again();
         let next = patiently("a put", async {
             loop {

@@ -69,6 +69,9 @@ async fn an_endpoint_that_went_away_gracefully_is_dialled_anew_while_a_stream_is
     let _pipes = second.await.unwrap();
     answer(&mut held, &PutResponse::default());
     hanging.await.unwrap().expect("the open stream is served to its end");
+    let connections = client.telemetry().connections;
+    let counted = (connections.opened, connections.drained, connections.lost);
+    assert_eq!(counted, (2, 1, 0), "{connections:?}");
 }
 
 #[tokio::test]
