@@ -1,5 +1,8 @@
 //! The command as it is started, on real servers.
 
+#[path = "../../../../tests/tls/authority.rs"]
+#[allow(dead_code, reason = "the library's tests want more of it")]
+mod authority;
 mod connection;
 mod etcdctl;
 mod golden;
@@ -9,3 +12,4 @@ mod run;
 mod signals;
 mod status;
 mod terminal;
+mod tls;
