@@ -52,3 +52,39 @@ impl Wishes {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_wish_wakes_the_task_that_watches_and_a_doubt_is_taken_once() {
+        let woken = Arc::new(Woken::default());
+        let wishes = Wishes::default();
+        // Nobody is there to be woken, and it is not forgotten.
+        wishes.doubt();
+        wishes.watch(&Context::from_waker(&woken.clone().into()));
+        assert!(wishes.take_doubt() && !wishes.take_doubt());
+        wishes.doubt();
+        wishes.doubt();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert!(wishes.take_doubt() && !wishes.take_doubt());
+        assert!(!wishes.is_retired());
+        wishes.retire();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 3);
+        assert!(wishes.is_retired() && wishes.is_retired(), "for good");
+    }
+}
