@@ -21,8 +21,8 @@ use crate::client::{Client, LeaseEnd};
 use crate::core::backoff::Backoff;
 use crate::error::Error;
 use crate::net::clock;
-use crate::net::feed::StateEvent;
 use crate::net::race::{Either, race};
+use crate::net::state_event::StateEvent;
 use crate::net::trace;
 use crate::types::LeaseId;
 

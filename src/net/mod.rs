@@ -35,6 +35,7 @@ pub(crate) mod runtime;
 pub(crate) mod simulation;
 #[cfg(feature = "srv")]
 pub(crate) mod srv;
+pub(crate) mod state_event;
 pub(crate) mod stream;
 mod sync;
 #[cfg(feature = "tls")]

@@ -16,8 +16,8 @@
 
 use std::sync::Arc;
 
-use super::feed::StateEvent;
 use super::route::Route;
+use super::state_event::StateEvent;
 #[cfg(feature = "tracing")]
 use super::why::Because;
 use crate::core::watch::WatchEnd;

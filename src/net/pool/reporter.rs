@@ -7,10 +7,10 @@ use h2::client::SendRequest;
 
 use super::super::clock;
 use super::super::connection::Report;
-use super::super::feed::StateEvent;
 use super::super::figures::Figures;
 use super::super::pulse::Pulse;
 use super::super::route::Route;
+use super::super::state_event::StateEvent;
 use super::super::trace;
 use super::{Shared, State};
 use crate::core::pool::ConnectionId;
