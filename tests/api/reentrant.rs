@@ -78,7 +78,7 @@ fn two_tasks_of_an_owner_that_wait_share_one_place() {
 fn what_was_lost_is_not_given_to_its_owner_again() {
     run(async {
         let session = session().await;
-        let mutex = session.mutex("reentrant/lost").hold_at_most(Duration::from_millis(50));
+        let mutex = session.mutex("reentrant/lost").hold_at_most(Duration::from_millis(300));
         let owner = mutex.reentrant();
         let outer = owner.lock().await.unwrap();
         assert_eq!(patiently("the loss", outer.lost()).await, Lost::HeldTooLong);

@@ -27,7 +27,9 @@ async fn put_answered_by(script: impl Fn(&mut SendResponse<Bytes>) + Send + Sync
         let script = script.clone();
         async move { script(&mut respond) }
     });
-    client.put("key", "value").await.expect_err("this is no good answer")
+    // What was refused is sent 64 times, which takes most of a call's usual time.
+    let put = client.put("key", "value").timeout(PATIENCE);
+    put.await.expect_err("this is no good answer")
 }
 
 fn send(respond: &mut SendResponse<Bytes>, body: impl Into<Bytes>, status: &'static str) {
