@@ -25,7 +25,7 @@ use crate::report::Report;
 pub(crate) enum Suite {
     /// From a watch's creation to the first event, by where it starts, on a busy store.
     WatchStart(watch_start::Arguments),
-    /// From a holder's release to the next one's lock, beside the Go client, on a busy store.
+    /// From a holder's release to the next one's lock, beside Go and etcd-client, on a busy store.
     Handoff(handoff::Arguments),
     /// From a fault of members or of the ways to them to the next answer, beside Go and etcd-client.
     Failover(failover::Arguments),

@@ -3,7 +3,7 @@
 //!
 //! Each contender has a connection and a session of its own and locks and releases
 //! again and again, all of a client in one process. A lock that comes back to who
-//! released it is a grant and no hand-off. Both check that never two hold the lock.
+//! released it is a grant and no hand-off. Each checks that never two hold the lock.
 
 mod go;
 
@@ -79,21 +79,22 @@ impl Race {
     }
 }
 
-/// tenure's part.
+/// A client whose worker takes the order.
 #[derive(Debug)]
-struct Tenure {
+struct Client {
+    peer: Peer,
     race: Race,
     endpoint: String,
 }
 
-impl Competitor for Tenure {
+impl Competitor for Client {
     fn name(&self) -> String {
-        Peer::Tenure.name()
+        self.peer.name()
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
         let mut figures = Figures::default();
-        let mut worker = Peer::Tenure.command()?;
+        let mut worker = self.peer.command()?;
         worker.args(self.race.order()).arg(format!("--endpoints={}", self.endpoint));
         Child::start(&mut worker)?.read(&setting.stop, |line| figures.read(line))?;
         Ok(figures.into_round())
@@ -114,12 +115,15 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
             hold: Duration::from_millis(arguments.hold),
         };
         let load = Load::start(server.endpoint(), arguments.writes)?;
+        let client = |peer| Client {
+            peer,
+            race: race.clone(),
+            endpoint: server.endpoint().to_owned(),
+        };
         let competitors: Vec<Box<dyn Competitor>> = vec![
-            Box::new(Tenure {
-                race: race.clone(),
-                endpoint: server.endpoint().to_owned(),
-            }),
+            Box::new(client(Peer::Tenure)),
             Box::new(go::Go::new(race.clone(), server.endpoint().to_owned())),
+            Box::new(client(Peer::EtcdClient)),
         ];
         let mut table = contest::run(
             Table::new(
