@@ -179,6 +179,18 @@ fn a_probe_that_is_dropped_is_followed_by_another_and_one_that_is_silent_counts_
     assert!(!breaker.is_closed());
 }
 
+#[test]
+fn probes_that_are_dropped_do_not_make_the_pause_longer() {
+    let mut breaker = opened(0);
+    let probed = due(&breaker, 0);
+    for _ in 0..6 {
+        assert_eq!(call(&mut breaker, probed, Sign::Nothing), None);
+    }
+    call(&mut breaker, probed, Sign::Ill);
+    let pause = due(&breaker, probed) - probed;
+    assert!(pause <= 2000, "{pause} after the first probe that failed");
+}
+
 fn of(code: Code, origin: Origin) -> Sign {
     let failure = Failure {
         delivery: Delivery::Unknown,
