@@ -185,6 +185,8 @@ impl Sign {
         let code = failure.etcd.map_or(failure.code, EtcdError::code);
         match (failure.etcd, failure.origin, code) {
             (_, _, Code::DeadlineExceeded) if waited >= patience => Sign::Ill,
+            // A server that knows the deadline cancels the stream when it is over.
+            (_, Origin::Transport, Code::Cancelled) if waited >= patience => Sign::Ill,
             (_, _, Code::DeadlineExceeded | Code::Cancelled) => Sign::Nothing,
             (Some(etcd), ..) => Sign::of_etcd(etcd),
             (None, Origin::Server, code) => Sign::of_code(code),

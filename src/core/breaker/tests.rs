@@ -303,6 +303,24 @@ fn a_caller_without_patience_says_nothing_of_the_member() {
 }
 
 #[test]
+fn a_stream_that_the_peer_cancels_late_is_an_answer_that_did_not_come() {
+    let failure = Failure {
+        delivery: Delivery::Unknown,
+        code: Code::Cancelled,
+        origin: Origin::Transport,
+        etcd: None,
+    };
+    let after = |millis| {
+        Sign::of(
+            &failure,
+            Duration::from_millis(millis),
+            Duration::from_millis(300),
+        )
+    };
+    assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill));
+}
+
+#[test]
 fn whatever_happens_at_most_one_probe_is_due_and_failures_alone_open_it() {
     for seed in 0..200 {
         let mut chance = Jitter::new(seed);
