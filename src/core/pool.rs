@@ -408,7 +408,8 @@ impl Pool {
     /// How many endpoints are left alone, since they fail at what they answer.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
-        let breakers = self.members.iter().filter_map(|member| member.breaker.as_ref());
+        let endpoints = self.members.iter().filter(|member| member.removed.is_none());
+        let breakers = endpoints.filter_map(|member| member.breaker.as_ref());
         breakers.filter(|breaker| !breaker.is_closed()).count()
     }
 

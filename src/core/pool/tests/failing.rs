@@ -135,3 +135,17 @@ fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
     }
     assert_eq!(asked(&mut pool, 1001, ids[0], 20), 1, "that is for a call");
 }
+
+#[test]
+fn an_endpoint_that_was_removed_is_no_open_breaker_while_its_calls_end() {
+    let (mut pool, ids) = pool(2);
+    asked(&mut pool, 1, ids[0], 20);
+    let failing = pool.members[0].id;
+    let only = Want {
+        only: Some(failing),
+        ..Want::call(Class::Bulk)
+    };
+    pool.pick(at(2), only).expect("it is under way");
+    pool.handle_removed(at(3), failing);
+    assert_eq!((pool.members.len(), pool.open_breakers()), (2, 0));
+}
