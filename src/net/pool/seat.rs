@@ -79,6 +79,16 @@ impl Seat {
         }
     }
 
+    /// Whatever comes of it says nothing of the member: garbage is refused in many ways. Where it was to
+    /// find out how the member does, the next call is.
+    #[cfg(feature = "unstable")]
+    pub(in crate::net) fn excuse(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            let mut state = self.shared.lock();
+            state.pool.handle_sign(trial.begun, trial.endpoint_id, trial.begun, Sign::Nothing);
+        }
+    }
+
     /// Gives it back, and tells of the member.
     pub(in crate::net) fn leave(mut self, outcome: Outcome, now: Instant) {
         (self.outcome, self.left_at) = (outcome, Some(now));
