@@ -75,21 +75,32 @@ async fn until_asked(client: &Client, fleet: &Fleet, host: &str, times: usize) {
     .await;
 }
 
+/// Calls, all of which go well, until no member is left alone any more.
+async fn until_closed(client: &Client) {
+    patiently("its return", async {
+        while breakers(client).0 > 0 {
+            client.put("key", "").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 /// Calls until one has reached `a`, which does not answer it.
 async fn probe(client: &Client, fleet: &Fleet) -> JoinHandle<Result<PutResponse, Error>> {
     let asked = fleet.asked_of("a");
+    let mut probe = None;
     patiently("a probe", async {
-        loop {
+        while probe.is_none() {
             let put = tokio::spawn(client.put("probe", "").into_future());
             while !put.is_finished() && fleet.asked_of("a") == asked {
                 tokio::task::yield_now().await;
             }
-            if fleet.asked_of("a") > asked {
-                return put;
-            }
+            probe = (fleet.asked_of("a") > asked).then_some(put);
         }
     })
-    .await
+    .await;
+    probe.expect("it is out")
 }
 
 #[tokio::test]
@@ -260,13 +271,7 @@ async fn a_probe_that_is_lost_with_its_connection_is_followed_by_another() {
     fleet.turn("a", Fate::Refuses);
     patiently("its end", probe).await.unwrap().expect_err("it may have been applied");
     fleet.turn("a", Fate::Lives);
-    patiently("its return", async {
-        while breakers(&client).0 > 0 {
-            client.put("key", "").await.unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until_closed(&client).await;
 }
 
 #[tokio::test]
@@ -283,13 +288,7 @@ async fn a_probe_that_fails_costs_one_call_and_a_read_not_even_that() {
     .await;
     assert_eq!(breakers(&client), (1, 1), "open all the while");
     switch.store(1, Ordering::SeqCst);
-    patiently("its return", async {
-        while breakers(&client).0 > 0 {
-            client.put("key", "").await.unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until_closed(&client).await;
 }
 
 #[tokio::test]

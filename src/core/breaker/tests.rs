@@ -286,38 +286,26 @@ fn of_all_that_etcd_says_little_is_about_the_member() {
 
 #[test]
 fn a_caller_without_patience_says_nothing_of_the_member() {
-    let failure = Failure {
-        delivery: Delivery::Unknown,
-        code: Code::DeadlineExceeded,
-        origin: Origin::Library,
-        etcd: None,
-    };
-    let after = |millis| {
-        Sign::of(
-            &failure,
-            Duration::from_millis(millis),
-            Duration::from_millis(300),
-        )
-    };
-    assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill));
-}
-
-#[test]
-fn a_stream_that_the_peer_cancels_late_is_an_answer_that_did_not_come() {
-    let failure = Failure {
-        delivery: Delivery::Unknown,
-        code: Code::Cancelled,
-        origin: Origin::Transport,
-        etcd: None,
-    };
-    let after = |millis| {
-        Sign::of(
-            &failure,
-            Duration::from_millis(millis),
-            Duration::from_millis(300),
-        )
-    };
-    assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill));
+    // The caller's clock, or that of a server which knows the deadline: it cancels the stream.
+    for (code, origin) in [
+        (Code::DeadlineExceeded, Origin::Library),
+        (Code::Cancelled, Origin::Transport),
+    ] {
+        let failure = Failure {
+            delivery: Delivery::Unknown,
+            code,
+            origin,
+            etcd: None,
+        };
+        let after = |millis| {
+            Sign::of(
+                &failure,
+                Duration::from_millis(millis),
+                Duration::from_millis(300),
+            )
+        };
+        assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill), "{code:?}");
+    }
 }
 
 #[test]

@@ -35,6 +35,16 @@ fn ends(pool: &mut Pool, millis: u64, sign: impl Fn(ConnectionId) -> Sign) -> Co
     picked
 }
 
+/// The first endpoint, and a call for it alone.
+fn for_the_first(pool: &Pool) -> (EndpointId, Want) {
+    let first = pool.members[0].id;
+    let only = Want {
+        only: Some(first),
+        ..Want::call(Class::Bulk)
+    };
+    (first, only)
+}
+
 /// So many calls, of which those at this member fail: how many went there.
 fn asked(pool: &mut Pool, millis: u64, failing: ConnectionId, calls: usize) -> usize {
     let sign = |id| if id == failing { Sign::Ill } else { Sign::Well };
@@ -119,11 +129,7 @@ fn beside_a_member_that_is_silent_one_that_failed_is_asked_too_and_is_preferred_
 fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
     let (mut pool, ids) = pool(2);
     asked(&mut pool, 1, ids[0], 20);
-    let failing = pool.members[0].id;
-    let only = Want {
-        only: Some(failing),
-        ..Want::call(Class::Bulk)
-    };
+    let (failing, only) = for_the_first(&pool);
     assert_eq!(pool.pick(at(2), only), Some((failing, ids[0])));
     assert_eq!(
         pool.pick(at(1001), only),
@@ -140,11 +146,7 @@ fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
 fn an_endpoint_that_was_removed_is_no_open_breaker_while_its_calls_end() {
     let (mut pool, ids) = pool(2);
     asked(&mut pool, 1, ids[0], 20);
-    let failing = pool.members[0].id;
-    let only = Want {
-        only: Some(failing),
-        ..Want::call(Class::Bulk)
-    };
+    let (failing, only) = for_the_first(&pool);
     pool.pick(at(2), only).expect("it is under way");
     pool.handle_removed(at(3), failing);
     assert_eq!((pool.members.len(), pool.open_breakers()), (2, 0));
