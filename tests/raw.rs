@@ -7,8 +7,8 @@ use tenure::pb::etcdserverpb::watch_request::RequestUnion;
 use tenure::pb::etcdserverpb::{
     RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use tenure::{Client, Code};
-use tenure_testserver::Server;
+use tenure::{Client, Code, Config};
+use tenure_testserver::{Fault, Server};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 
@@ -49,6 +49,29 @@ async fn garbage_is_refused_and_the_connection_lives() {
     }
     let answer = client.raw("no path at all\n").send().await;
     assert_eq!(answer.end.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_becomes_of_garbage_opens_no_breaker() {
+    let server = Server::start().await.expect("a server in memory");
+    let config = Config::new().breaker_failures(1);
+    let client = Client::connect_with([server.endpoint()], config).await.expect("a client of it");
+    for garbage in [&b"\x0a\xff"[..], b"\x0a\x09abc"] {
+        let answer = client.raw(RANGE).message(garbage).send().await;
+        assert_eq!(answer.end.expect_err("it is garbage").code(), Code::Internal);
+    }
+    assert_eq!(client.telemetry().breakers.opened, 0);
+    // It was no probe either.
+    let fault = Fault::End {
+        code: 13,
+        message: "panic".to_owned(),
+    };
+    server.faults().on_request(RANGE, fault);
+    client.get("key").await.expect_err("a failure of the member's own");
+    client.raw(RANGE).message(b"").send().await.end.expect_err("there is no key");
+    assert_eq!(client.telemetry().breakers.now, 1, "which says nothing either");
+    client.get("key").await.expect("it is well again");
+    assert_eq!(client.telemetry().breakers.now, 0);
 }
 
 #[tokio::test]

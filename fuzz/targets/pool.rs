@@ -104,13 +104,13 @@ impl Driver {
             Input::Answer(at) => self.live(at, |id| pool.handle_answer(id)),
             Input::Suspect(at) => self.live(at, |id| pool.handle_suspect(now, id)),
             Input::Mute(at, mute) => self.live(at, |id| pool.handle_mute(id, mute)),
-            Input::Sign(at, sign, micros) => {
+            Input::Sign(at, sign, micros) if !self.endpoints.is_empty() => {
+                let endpoint = self.endpoints[usize::from(at) % self.endpoints.len()];
                 let sign = [Sign::Well, Sign::Ill, Sign::Nothing][usize::from(sign) % 3];
                 let begun = Instant(now.0.saturating_sub(u64::from(micros) * 1000));
-                self.live(at, |id| {
-                    pool.handle_sign(now, id, begun, sign);
-                });
+                pool.handle_sign(now, endpoint, begun, sign);
             }
+            Input::Sign(..) => {}
             Input::Opened(at) => {
                 if let Some((id, true, streams)) = self.connection(at) {
                     *streams += 1;

@@ -66,6 +66,8 @@ pub struct Breaker {
     state: State,
     /// Of the last change. What was sent before is old news.
     since: Instant,
+    /// The next one: only a failure uses it up, and not a probe that says nothing.
+    pause: Duration,
     pauses: Backoff,
 }
 
@@ -76,10 +78,8 @@ enum State {
     Open {
         until: Instant,
     },
+    /// At that time the probe has failed, and the pause after it is over too.
     Probing {
-        /// The pause after the probe, should it fail.
-        pause: Duration,
-        /// Then it has failed, and that pause is over too.
         until: Instant,
     },
 }
@@ -88,11 +88,13 @@ impl Breaker {
     /// Closed. The seed spreads the pauses.
     #[must_use]
     pub fn new(rules: Rules, seed: u64) -> Breaker {
+        let mut pauses = Backoff::new(rules.pause, rules.pause.saturating_mul(PAUSE_TIMES_MAX), seed);
         Breaker {
             rules,
             state: State::Closed(0),
             since: Instant(0),
-            pauses: Backoff::new(rules.pause, rules.pause.saturating_mul(PAUSE_TIMES_MAX), seed),
+            pause: pauses.next_wait(),
+            pauses,
         }
     }
 
@@ -107,16 +109,18 @@ impl Breaker {
     pub fn is_due(&self, now: Instant) -> bool {
         match self.state {
             State::Closed(_) => false,
-            State::Open { until } | State::Probing { until, .. } => until <= now,
+            State::Open { until } | State::Probing { until } => until <= now,
         }
     }
 
     /// A call goes to the member. Where it is due this is the probe.
     pub fn handle_call(&mut self, now: Instant) {
         if self.is_due(now) {
-            let pause = self.pauses.next_wait();
-            let until = now + self.rules.probe + pause;
-            self.state = State::Probing { pause, until };
+            if let State::Probing { .. } = self.state {
+                self.pause = self.pauses.next_wait();
+            }
+            let until = now + self.rules.probe + self.pause;
+            self.state = State::Probing { until };
             self.since = now;
         }
     }
@@ -132,21 +136,21 @@ impl Breaker {
                 self.state = State::Closed(failures + 1);
             }
             (State::Closed(_), Sign::Ill) => {
-                let pause = self.pauses.next_wait();
-                self.open(now, pause);
+                self.open(now);
                 return Some(Turn::Opened);
             }
             // Nobody better was there, and it did what it was asked.
             (State::Open { .. } | State::Probing { .. }, Sign::Well) => {
                 self.pauses.reset();
+                self.pause = self.pauses.next_wait();
                 self.state = State::Closed(0);
                 self.since = now;
                 return Some(Turn::Closed);
             }
-            (State::Probing { pause, .. }, Sign::Ill) => self.open(now, pause),
-            (State::Probing { pause, .. }, Sign::Nothing) => {
+            (State::Probing { .. }, Sign::Ill) => self.open(now),
+            (State::Probing { .. }, Sign::Nothing) => {
                 match now.saturating_since(self.since) >= self.rules.silence {
-                    true => self.open(now, pause),
+                    true => self.open(now),
                     // It takes another one.
                     false => self.state = State::Open { until: now },
                 }
@@ -161,14 +165,15 @@ impl Breaker {
         match self.state {
             State::Closed(failures) => assert!(failures < self.rules.failures.max(1), "{self:?}"),
             State::Open { until } => assert!(self.since <= until, "{self:?}"),
-            State::Probing { pause, until } => {
-                assert_eq!(until, self.since + self.rules.probe + pause, "{self:?}");
+            State::Probing { until } => {
+                assert_eq!(until, self.since + self.rules.probe + self.pause, "{self:?}");
             }
         }
     }
 
-    fn open(&mut self, now: Instant, pause: Duration) {
-        self.state = State::Open { until: now + pause };
+    fn open(&mut self, now: Instant) {
+        let until = now + std::mem::replace(&mut self.pause, self.pauses.next_wait());
+        self.state = State::Open { until };
         self.since = now;
     }
 }
@@ -180,6 +185,8 @@ impl Sign {
         let code = failure.etcd.map_or(failure.code, EtcdError::code);
         match (failure.etcd, failure.origin, code) {
             (_, _, Code::DeadlineExceeded) if waited >= patience => Sign::Ill,
+            // A server that knows the deadline cancels the stream when it is over.
+            (_, Origin::Transport, Code::Cancelled) if waited >= patience => Sign::Ill,
             (_, _, Code::DeadlineExceeded | Code::Cancelled) => Sign::Nothing,
             (Some(etcd), ..) => Sign::of_etcd(etcd),
             (None, Origin::Server, code) => Sign::of_code(code),

@@ -282,19 +282,11 @@ impl Pool {
         }
     }
 
-    /// A call that was sent to the peer at `begun`, and not since that one alone would do, has ended so.
-    /// Says where that changes how the endpoint is treated.
-    pub fn handle_sign(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        begun: Instant,
-        sign: Sign,
-    ) -> Option<(EndpointId, Turn)> {
-        let (at, _) = self.find(id)?;
-        let member = &mut self.members[at];
-        let turn = member.breaker.as_mut()?.handle_sign(now, begun, sign)?;
-        Some((member.id, turn))
+    /// A call that was sent to the endpoint at `begun`, and not since that one alone would do, has ended so,
+    /// be its connection there or not. Says where that changes how the endpoint is treated.
+    pub fn handle_sign(&mut self, now: Instant, id: EndpointId, begun: Instant, sign: Sign) -> Option<Turn> {
+        let member = self.members.iter_mut().find(|member| member.id == id)?;
+        member.breaker.as_mut()?.handle_sign(now, begun, sign)
     }
 
     /// The peer owes the answer to a ping, or has given it.
@@ -416,7 +408,8 @@ impl Pool {
     /// How many endpoints are left alone, since they fail at what they answer.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
-        let breakers = self.members.iter().filter_map(|member| member.breaker.as_ref());
+        let endpoints = self.members.iter().filter(|member| member.removed.is_none());
+        let breakers = endpoints.filter_map(|member| member.breaker.as_ref());
         breakers.filter(|breaker| !breaker.is_closed()).count()
     }
 

@@ -424,7 +424,7 @@ impl Channel {
             },
         };
         Ok(route.map(|route| {
-            let trial = self.trial(now, target);
+            let trial = self.trial(now, target, route.endpoint_id);
             let seat = Seat::new(&self.shared, now, &route, kind, trial);
             (route, seat)
         }))
@@ -433,7 +433,7 @@ impl Channel {
 
 impl Channel {
     /// Whether the end of what goes there says something of the member: not where it was to be that one.
-    fn trial(&self, now: Instant, target: Target<'_>) -> Option<Trial> {
+    fn trial(&self, now: Instant, target: Target<'_>, endpoint_id: EndpointId) -> Option<Trial> {
         let config = self.config();
         let want = match target {
             Target::Any(want) if config.breaker_failures.is_some() && want.only.is_none() => want,
@@ -445,6 +445,7 @@ impl Channel {
             Class::Control => Duration::MAX,
         };
         Some(Trial {
+            endpoint_id,
             begun: now,
             patience,
             sign: Sign::Nothing,

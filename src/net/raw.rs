@@ -42,7 +42,8 @@ impl Channel {
             let route = std::future::poll_fn(|cx| {
                 self.poll_route(clock::now(), target(), Kind::Call, cx, &mut waiter)
             });
-            let (mut route, seat) = route.await?;
+            let (mut route, mut seat) = route.await?;
+            seat.excuse();
             let headers = self.calls(true).headers(None, pass.token.as_ref());
             let (response, mut stream) = self.open_path(&mut route, path, headers)?;
             delivery = Delivery::Unknown;

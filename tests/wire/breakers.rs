@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use h2::Reason;
 use tenure::client::BreakerTelemetry;
-use tenure::{Client, Config, StateEvent};
+use tenure::pb::etcdserverpb::PutResponse;
+use tenure::{Client, Config, Error, StateEvent};
+use tokio::task::JoinHandle;
 
 use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::patiently;
@@ -21,8 +23,9 @@ const SHORT: Duration = Duration::from_millis(20);
 
 const LOST: Reply = Reply::Status("14", "transport is closing");
 
+/// Nothing is silent for so long that it is suspected: of that alone no test is.
 fn breaking(pause: Duration) -> Config {
-    Config::new().breaker_failures(FAILURES as u32).breaker_pause(pause)
+    Config::new().breaker_failures(FAILURES as u32).breaker_pause(pause).silence(LONG)
 }
 
 /// The member `a` replies as the number says that is in there, and `b` well.
@@ -72,6 +75,34 @@ async fn until_asked(client: &Client, fleet: &Fleet, host: &str, times: usize) {
     .await;
 }
 
+/// Calls, all of which go well, until no member is left alone any more.
+async fn until_closed(client: &Client) {
+    patiently("its return", async {
+        while breakers(client).0 > 0 {
+            client.put("key", "").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// Calls until one has reached `a`, which does not answer it.
+async fn probe(client: &Client, fleet: &Fleet) -> JoinHandle<Result<PutResponse, Error>> {
+    let asked = fleet.asked_of("a");
+    let mut probe = None;
+    patiently("a probe", async {
+        while probe.is_none() {
+            let put = tokio::spawn(client.put("probe", "").into_future());
+            while !put.is_finished() && fleet.asked_of("a") == asked {
+                tokio::task::yield_now().await;
+            }
+            probe = (fleet.asked_of("a") > asked).then_some(put);
+        }
+    })
+    .await;
+    probe.expect("it is out")
+}
+
 #[tokio::test]
 async fn exactly_so_many_failures_in_a_row_leave_a_member_alone() {
     for reply in [
@@ -95,7 +126,7 @@ async fn exactly_so_many_failures_in_a_row_leave_a_member_alone() {
 #[tokio::test]
 async fn without_the_option_a_member_that_fails_keeps_its_turn() {
     let (fleet, _) = switched(&[LOST]);
-    let client = client(&fleet, Config::new()).await;
+    let client = client(&fleet, Config::new().silence(LONG)).await;
     assert_eq!(puts(&client, 100).await, 50);
     assert_eq!(breakers(&client), (0, 0));
 }
@@ -119,7 +150,7 @@ async fn refusals_elections_and_calls_that_are_dropped_do_not_count() {
         assert_eq!(breakers(&client), (0, 0), "{reply:?}");
     }
     let (fleet, _) = switched(&[Reply::Never]);
-    let client = client(&fleet, breaking(LONG).silence(LONG)).await;
+    let client = client(&fleet, breaking(LONG)).await;
     for round in 0..20 {
         let calls = [client.put("key", ""), client.put("key", "")].map(|put| tokio::spawn(put.into_future()));
         patiently("the request", async {
@@ -139,7 +170,7 @@ async fn refusals_elections_and_calls_that_are_dropped_do_not_count() {
 #[tokio::test]
 async fn a_connection_that_is_lost_with_many_calls_on_it_does_not_count() {
     let (fleet, _) = switched(&[Reply::Never]);
-    let client = client(&fleet, breaking(LONG).silence(LONG)).await;
+    let client = client(&fleet, breaking(LONG)).await;
     let calls: Vec<_> = (0..40).map(|_| tokio::spawn(client.put("key", "").into_future())).collect();
     patiently("the requests", async {
         while fleet.asked().len() < 40 {
@@ -202,23 +233,12 @@ async fn reads_that_another_member_has_to_answer_count_too() {
 #[tokio::test]
 async fn one_call_finds_out_and_while_it_is_out_all_others_go_elsewhere() {
     let (fleet, switch) = switched(&[LOST, Reply::Never, Reply::Well]);
-    let client = client(&fleet, breaking(SHORT).silence(LONG)).await;
+    let client = client(&fleet, breaking(SHORT)).await;
     let mut events = client.state_events();
     until_asked(&client, &fleet, "a", FAILURES).await;
     switch.store(1, Ordering::SeqCst);
     let asked = fleet.asked_of("a");
-    let mut probe = None;
-    patiently("a probe", async {
-        while probe.is_none() {
-            let put = tokio::spawn(client.put("probe", "").into_future());
-            while !put.is_finished() && fleet.asked_of("a") == asked {
-                tokio::task::yield_now().await;
-            }
-            probe = (fleet.asked_of("a") > asked).then_some(put);
-        }
-    })
-    .await;
-    let probe = probe.expect("it is out");
+    let probe = probe(&client, &fleet).await;
     assert_eq!(puts(&client, 100).await, 0);
     assert_eq!(fleet.asked_of("a"), asked + 1, "a second probe beside the first");
     switch.store(2, Ordering::SeqCst);
@@ -241,6 +261,20 @@ async fn one_call_finds_out_and_while_it_is_out_all_others_go_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_probe_that_is_lost_with_its_connection_is_followed_by_another() {
+    let (fleet, switch) = switched(&[LOST, Reply::Never, Reply::Well]);
+    let client = client(&fleet, breaking(SHORT).call_timeout(LONG)).await;
+    until_asked(&client, &fleet, "a", FAILURES).await;
+    switch.store(1, Ordering::SeqCst);
+    let probe = probe(&client, &fleet).await;
+    switch.store(2, Ordering::SeqCst);
+    fleet.turn("a", Fate::Refuses);
+    patiently("its end", probe).await.unwrap().expect_err("it may have been applied");
+    fleet.turn("a", Fate::Lives);
+    until_closed(&client).await;
+}
+
+#[tokio::test]
 async fn a_probe_that_fails_costs_one_call_and_a_read_not_even_that() {
     let (fleet, switch) = switched(&[LOST, Reply::Well]);
     let client = client(&fleet, breaking(SHORT)).await;
@@ -254,13 +288,7 @@ async fn a_probe_that_fails_costs_one_call_and_a_read_not_even_that() {
     .await;
     assert_eq!(breakers(&client), (1, 1), "open all the while");
     switch.store(1, Ordering::SeqCst);
-    patiently("its return", async {
-        while breakers(&client).0 > 0 {
-            client.put("key", "").await.unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until_closed(&client).await;
 }
 
 #[tokio::test]

@@ -179,6 +179,18 @@ fn a_probe_that_is_dropped_is_followed_by_another_and_one_that_is_silent_counts_
     assert!(!breaker.is_closed());
 }
 
+#[test]
+fn probes_that_are_dropped_do_not_make_the_pause_longer() {
+    let mut breaker = opened(0);
+    let probed = due(&breaker, 0);
+    for _ in 0..6 {
+        assert_eq!(call(&mut breaker, probed, Sign::Nothing), None);
+    }
+    call(&mut breaker, probed, Sign::Ill);
+    let pause = due(&breaker, probed) - probed;
+    assert!(pause <= 2000, "{pause} after the first probe that failed");
+}
+
 fn of(code: Code, origin: Origin) -> Sign {
     let failure = Failure {
         delivery: Delivery::Unknown,
@@ -274,20 +286,26 @@ fn of_all_that_etcd_says_little_is_about_the_member() {
 
 #[test]
 fn a_caller_without_patience_says_nothing_of_the_member() {
-    let failure = Failure {
-        delivery: Delivery::Unknown,
-        code: Code::DeadlineExceeded,
-        origin: Origin::Library,
-        etcd: None,
-    };
-    let after = |millis| {
-        Sign::of(
-            &failure,
-            Duration::from_millis(millis),
-            Duration::from_millis(300),
-        )
-    };
-    assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill));
+    // The caller's clock, or that of a server which knows the deadline: it cancels the stream.
+    for (code, origin) in [
+        (Code::DeadlineExceeded, Origin::Library),
+        (Code::Cancelled, Origin::Transport),
+    ] {
+        let failure = Failure {
+            delivery: Delivery::Unknown,
+            code,
+            origin,
+            etcd: None,
+        };
+        let after = |millis| {
+            Sign::of(
+                &failure,
+                Duration::from_millis(millis),
+                Duration::from_millis(300),
+            )
+        };
+        assert_eq!((after(299), after(300)), (Sign::Nothing, Sign::Ill), "{code:?}");
+    }
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl World {
                         _ => self.failed += 1,
                     }
                     self.pool.handle_answer(id);
-                    self.pool.handle_sign(now, id, Instant(begun * MILLI), sign);
+                    self.pool.handle_sign(now, link.endpoint, Instant(begun * MILLI), sign);
                     self.pool.handle_closed(now, id);
                 }
             }
@@ -363,10 +363,11 @@ fn no_list_of_inputs_breaks_the_machine() {
                 8 => pool.handle_closed(now, id),
                 9 | 10 => pool.handle_connected(now, id, dice(20) as usize),
                 11 => pool.handle_timeout(now),
-                12 => {
+                12 if !endpoints.is_empty() => {
+                    let endpoint = endpoints[dice(endpoints.len() as u64) as usize];
                     let sign = [Sign::Well, Sign::Ill, Sign::Nothing][dice(3) as usize];
                     let begun = Instant(now.0.saturating_sub(dice(MILLI * 900)));
-                    let _ = pool.handle_sign(now, id, begun, sign);
+                    let _ = pool.handle_sign(now, endpoint, begun, sign);
                 }
                 _ => {
                     let class = [Class::Bulk, Class::Control][dice(2) as usize];

@@ -10,7 +10,7 @@ use super::super::route::Route;
 use super::super::trace;
 use super::Shared;
 use crate::core::breaker::Sign;
-use crate::core::pool::ConnectionId;
+use crate::core::pool::{ConnectionId, EndpointId};
 use crate::core::retry::Failure;
 use crate::core::time::Instant;
 
@@ -32,6 +32,7 @@ pub(crate) struct Seat {
 /// What the end of a call says of the member that the pool has chosen for it.
 #[derive(Debug)]
 pub(in crate::net) struct Trial {
+    pub(in crate::net) endpoint_id: EndpointId,
     pub(in crate::net) begun: Instant,
     /// Whose time ends sooner has not waited for long.
     pub(in crate::net) patience: Duration,
@@ -78,6 +79,16 @@ impl Seat {
         }
     }
 
+    /// Whatever comes of it says nothing of the member: garbage is refused in many ways. Where it was to
+    /// find out how the member does, the next call is.
+    #[cfg(feature = "unstable")]
+    pub(in crate::net) fn excuse(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            let mut state = self.shared.lock();
+            state.pool.handle_sign(trial.begun, trial.endpoint_id, trial.begun, Sign::Nothing);
+        }
+    }
+
     /// Gives it back, and tells of the member.
     pub(in crate::net) fn leave(mut self, outcome: Outcome, now: Instant) {
         (self.outcome, self.left_at) = (outcome, Some(now));
@@ -114,8 +125,8 @@ impl Drop for Seat {
             Outcome::Nothing => {}
         }
         let turned = self.trial.as_ref().and_then(|trial| {
-            let (id, turn) = state.pool.handle_sign(now, self.id, trial.begun, trial.sign)?;
-            state.turned(id, turn, &self.shared.figures)
+            let turn = state.pool.handle_sign(now, trial.endpoint_id, trial.begun, trial.sign)?;
+            state.turned(trial.endpoint_id, turn, &self.shared.figures)
         });
         match self.kind {
             Kind::Call => state.pool.handle_closed(now, self.id),

@@ -27,12 +27,22 @@ fn pool(endpoints: usize) -> (Pool, Vec<ConnectionId>) {
 
 /// Where the next call goes; it ends so. Whoever is asked answers.
 fn ends(pool: &mut Pool, millis: u64, sign: impl Fn(ConnectionId) -> Sign) -> ConnectionId {
-    let picked = pick(pool, millis, Class::Bulk).expect("somebody is there");
+    let (endpoint, picked) = pool.pick(at(millis), Want::call(Class::Bulk)).expect("somebody is there");
     pool.handle_answer(picked);
-    pool.handle_sign(at(millis), picked, at(millis), sign(picked));
+    pool.handle_sign(at(millis), endpoint, at(millis), sign(picked));
     pool.handle_closed(at(millis), picked);
     pool.check();
     picked
+}
+
+/// The first endpoint, and a call for it alone.
+fn for_the_first(pool: &Pool) -> (EndpointId, Want) {
+    let first = pool.members[0].id;
+    let only = Want {
+        only: Some(first),
+        ..Want::call(Class::Bulk)
+    };
+    (first, only)
 }
 
 /// So many calls, of which those at this member fail: how many went there.
@@ -67,7 +77,8 @@ fn while_the_probe_is_out_no_other_call_goes_there() {
     let probe = probe.expect("one of two goes there");
     assert!((0..20).all(|_| call(&mut pool, 1002) == Some(ids[1])));
     assert!(!pool.is_outranked(at(1002), ids[1]) && pool.is_outranked(at(1002), probe));
-    pool.handle_sign(at(1003), probe, at(1001), Sign::Well);
+    let failing = pool.members[0].id;
+    pool.handle_sign(at(1003), failing, at(1001), Sign::Well);
     assert!((0..2).any(|_| call(&mut pool, 1004) == Some(ids[0])));
 }
 
@@ -109,7 +120,8 @@ fn beside_a_member_that_is_silent_one_that_failed_is_asked_too_and_is_preferred_
     pool.handle_suspect(at(2), ids[1]);
     let round: Vec<_> = (0..2).filter_map(|_| call(&mut pool, 3)).collect();
     assert!(ids.iter().all(|id| round.contains(id)), "{round:?}");
-    pool.handle_sign(at(4), ids[0], at(3), Sign::Well);
+    let failing = pool.members[0].id;
+    pool.handle_sign(at(4), failing, at(3), Sign::Well);
     assert!((0..4).all(|_| call(&mut pool, 5) == Some(ids[0])));
 }
 
@@ -117,11 +129,7 @@ fn beside_a_member_that_is_silent_one_that_failed_is_asked_too_and_is_preferred_
 fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
     let (mut pool, ids) = pool(2);
     asked(&mut pool, 1, ids[0], 20);
-    let failing = pool.members[0].id;
-    let only = Want {
-        only: Some(failing),
-        ..Want::call(Class::Bulk)
-    };
+    let (failing, only) = for_the_first(&pool);
     assert_eq!(pool.pick(at(2), only), Some((failing, ids[0])));
     assert_eq!(
         pool.pick(at(1001), only),
@@ -132,4 +140,14 @@ fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
         assert_eq!(pool.pick(at(1001), STREAM).map(|(_, id)| id), Some(ids[1]));
     }
     assert_eq!(asked(&mut pool, 1001, ids[0], 20), 1, "that is for a call");
+}
+
+#[test]
+fn an_endpoint_that_was_removed_is_no_open_breaker_while_its_calls_end() {
+    let (mut pool, ids) = pool(2);
+    asked(&mut pool, 1, ids[0], 20);
+    let (failing, only) = for_the_first(&pool);
+    pool.pick(at(2), only).expect("it is under way");
+    pool.handle_removed(at(3), failing);
+    assert_eq!((pool.members.len(), pool.open_breakers()), (2, 0));
 }
