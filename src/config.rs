@@ -312,6 +312,7 @@ impl Config {
     /// and given back; tokens; [`Client::health`](crate::Client::health) and calls to one member;
     /// and what is marked with [`control`](crate::client::Put::control). What is written with a
     /// fence, software transactions, and the question who leads an election are calls of yours.
+    /// Raw calls stand outside of all this.
     pub fn calls_max(mut self, calls: impl Into<Option<usize>>) -> Config {
         self.calls_max = calls.into().map(|calls| calls.max(1));
         self

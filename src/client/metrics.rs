@@ -68,7 +68,7 @@ impl Metrics {
     };
 
     /// Adds a label to everything, such as which cluster this is. Without one the figures of several clients are
-    /// added up.
+    /// added up. Before the first publication, and none that a metric has of its own (`outcome`, `origin`, `delivery`).
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Metrics {
         self.labels.push(Label::new(name.into(), value.into()));
