@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod cargo;
-mod chart;
 mod child;
 mod contest;
 mod floor;

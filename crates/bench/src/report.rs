@@ -4,14 +4,15 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, ColumnConstraint, Table as Drawing};
 use serde_json::{Value, json};
+use tenure_chart::{Axis, Chart, Curve};
 
 use crate::Failure;
-use crate::chart::{self, Axis, Chart, Curve};
 use crate::machine::Machine;
 use crate::probe::Counts;
 use crate::tally::{Round, Spread, Tally};
@@ -106,7 +107,11 @@ impl Report {
         let failed = |cause| format!("{}: {cause}", directory.display());
         fs::create_dir_all(directory).map_err(failed)?;
         for chart in &self.charts {
-            fs::write(directory.join(chart::file_name(&chart.title)), chart.draw()).map_err(failed)?;
+            fs::write(
+                directory.join(tenure_chart::file_name(&chart.title)),
+                tenure_chart::draw(slice::from_ref(chart)),
+            )
+            .map_err(failed)?;
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, del, dev, elect, get, lease, lock, member, put, snapshot, status, txn, unlock, watch, who,
+    bench, completions, del, dev, elect, get, lease, lock, member, put, snapshot, status, txn, unlock, watch,
+    who,
 };
 use crate::connection::Cluster;
 use crate::output::Output;
@@ -19,7 +20,7 @@ use crate::stage::{self, Stage};
     max_term_width = 100,
     after_help = "\
 Exit status: 0 done, 1 failed, 2 wrong usage, 141 whoever read the output has left; those of
-`lock`, `elect` and `status` are in their own help. What failed is said on stderr in one line."
+`lock`, `elect`, `status` and `bench` are in their own help. A failure is a line on stderr."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Status(status::Arguments),
     /// Saves a member's database.
     Snapshot(snapshot::Arguments),
+    /// Measures a lock that more and more tasks want.
+    Bench(bench::Arguments),
     /// Runs an etcd in memory.
     Dev(dev::Arguments),
     /// Prints a script that completes the command line.

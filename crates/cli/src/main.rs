@@ -25,7 +25,8 @@ use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use commands::{
-    completions, del, dev, elect, get, lease, lock, member, put, snapshot, status, txn, unlock, watch, who,
+    bench, completions, del, dev, elect, get, lease, lock, member, put, snapshot, status, txn, unlock, watch,
+    who,
 };
 use failure::Failure;
 
@@ -54,6 +55,7 @@ async fn run_async(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Lock(arguments) => return lock::run(arguments, cluster, output).await,
         Command::Elect(arguments) => return elect::run(arguments, cluster, output).await,
+        Command::Bench(arguments) => return bench::run(arguments, cluster, output).await,
         Command::Dev(arguments) => return dev::run(arguments, output).await.map(|()| 0),
         _ => {}
     }
@@ -72,6 +74,7 @@ async fn run_async(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Status(arguments) => return status::run(arguments, &etcd, output).await,
         Command::Lock(_)
         | Command::Elect(_)
+        | Command::Bench(_)
         | Command::Dev(_)
         | Command::Completions(_)
         | Command::Stage(_) => {}

@@ -1,5 +1,6 @@
 //! The commands, a file each: what they are told, what they do, and what they print.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod del;
 pub(crate) mod dev;

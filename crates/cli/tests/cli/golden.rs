@@ -246,6 +246,41 @@ fn an_etcd_in_memory() {
 }
 
 #[test]
+fn ladders() {
+    let mut seen = Transcript::new("bench");
+    for arguments in [
+        &["bench", "--rungs", "1,20", "--seconds", "0.2"][..],
+        &[
+            "bench",
+            "--rungs",
+            "3",
+            "--seconds",
+            "200ms",
+            "--name",
+            "jobs",
+            "--json",
+        ],
+        &[
+            "bench",
+            "--rungs",
+            "3",
+            "--seconds",
+            "0.1",
+            "--svg",
+            "/nonexistent/ladder.svg",
+        ],
+        &["bench", "--rungs", "100,0"],
+        &["bench", "--seconds", "0"],
+        &["bench", "--ttl", "0"],
+        &["bench", "--name", "", "--rungs", "2"],
+        &["--endpoints", "127.0.0.1:1", "--command-timeout", "1s", "bench"],
+    ] {
+        seen.run(arguments);
+    }
+    seen.check();
+}
+
+#[test]
 fn the_command_line() {
     let mut seen = Transcript::without_etcd("usage");
     for arguments in [
@@ -253,6 +288,7 @@ fn the_command_line() {
         &["lock", "--help"],
         &["elect", "--help"],
         &["get", "--help"],
+        &["bench", "--help"],
         &["frobnicate"],
         &["--endpoints", "ftp://a", "get", "a"],
         &[

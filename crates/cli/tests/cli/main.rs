@@ -3,6 +3,7 @@
 #[path = "../../../../tests/tls/authority.rs"]
 #[allow(dead_code, reason = "the library's tests want more of it")]
 mod authority;
+mod bench;
 mod connection;
 mod etcdctl;
 mod golden;

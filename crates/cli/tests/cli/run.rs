@@ -126,6 +126,10 @@ impl Run {
         out
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> End {
         use std::os::unix::process::ExitStatusExt;

@@ -41,6 +41,19 @@ fn an_interrupt_from_the_keyboard_comes_to_the_command_once() {
 }
 
 #[test]
+fn a_ladder_is_seen_while_it_is_climbed_and_its_table_comes_after_that() {
+    let tenure_path = env!("CARGO_BIN_EXE_tenure");
+    let ladder = "bench --name on-terminal --rungs 2,3 --seconds 0.4";
+    let seen = on_terminal(&format!("{tenure_path} --endpoints {} {ladder}", endpoint())).end();
+    assert_eq!(seen.status, 0, "{seen:?}");
+    let (live, table) = seen.out.split_once("\u{1b}[1mtasks ").expect(&seen.out);
+    for part in ["2 tasks ", "rung 1 of 2", "3 tasks ", "rung 2 of 2"] {
+        assert!(live.contains(part), "{part}: {seen:?}");
+    }
+    assert!(!table.contains("rung"), "{seen:?}");
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let tenure_path = env!("CARGO_BIN_EXE_tenure");
     let mut terminal = on_terminal(&format!("{tenure_path} --endpoints {} status", endpoint()));

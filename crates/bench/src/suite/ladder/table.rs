@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use tenure_chart::{Axis, Chart, Curve};
 
 use crate::Failure;
-use crate::chart::{Axis, Chart, Curve};
 use crate::child::unexpected;
 use crate::peer::Peer;
 use crate::report::{Finding, markdown, show};

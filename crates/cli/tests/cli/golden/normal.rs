@@ -97,7 +97,7 @@ fn replaced<'a>(word: &'a str, before: &str) -> &'a str {
 
 /// The numbers in these fields of JSON.
 fn fields(line: &str) -> String {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 15] = [
         "dbSize",
         "dbSizeInUse",
         "dbSizeQuota",
@@ -106,14 +106,22 @@ fn fields(line: &str) -> String {
         "bytes",
         "ttl",
         "lease_left_seconds",
+        "seconds",
+        "locks",
+        "locks_per_second",
+        "wait_mean_ns",
+        "wait_p50_ns",
+        "wait_p99_ns",
+        "wait_max_ns",
     ];
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let mut line = line.to_owned();
     for name in NAMES {
         let field = format!("\"{name}\":");
         let mut from = 0;
         while let Some(at) = line[from..].find(&field) {
             let start = from + at + field.len();
-            let digits = line[start..].bytes().take_while(u8::is_ascii_digit).count();
+            let digits = line[start..].bytes().take_while(is_digit).count();
             line.replace_range(start..start + digits, "NUMBER");
             from = start;
         }
@@ -121,7 +129,13 @@ fn fields(line: &str) -> String {
     line
 }
 
-/// Sizes, and one width for all gaps.
+/// As `12.30ms`.
+fn is_time(word: &str) -> bool {
+    let number = word.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    number.parse::<f64>().is_ok() && ["ns", "µs", "ms", "s"].contains(&&word[number.len()..])
+}
+
+/// Sizes, times and what was counted in such, and one width for all gaps.
 fn columns(line: &str) -> String {
     let parts = line.split("  ").map(str::trim).filter(|part| !part.is_empty());
     let parts: Vec<_> = parts.collect();
@@ -134,6 +148,17 @@ fn columns(line: &str) -> String {
         None => (*part).to_owned(),
     };
     let mut parts: Vec<_> = parts.iter().map(size).collect();
+    if parts.iter().any(|part| is_time(part)) {
+        // The first says what was asked for, the last what failed.
+        let last = parts.len() - 1;
+        for part in &mut parts[1..last] {
+            *part = match is_time(part) {
+                true => "TIME".to_owned(),
+                false => "NUMBER".to_owned(),
+            };
+        }
+        return parts.join("  ");
+    }
     if let Some(last) = parts.last_mut().filter(|last| last.parse::<u64>().is_ok()) {
         "NUMBER".clone_into(last);
     }

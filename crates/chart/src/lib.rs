@@ -1,5 +1,21 @@
 //! Curves as SVG, written by hand: a frame, lines with their labels, a colour for each
 //! competitor that is the same in all charts, and a legend.
+//!
+//! ```
+//! use tenure_chart::{Axis, Chart, Curve, draw};
+//!
+//! let points = vec![(1.0, 20.0), (2.0, 35.0)];
+//! let chart = Chart {
+//!     title: "Two calls".to_owned(),
+//!     x: Axis::linear("calls", [1.0, 2.0].into_iter()).ok_or("no values")?,
+//!     y: Axis::linear("microseconds", [20.0, 35.0].into_iter()).ok_or("no values")?,
+//!     curves: vec![Curve { name: "tenure".to_owned(), points }],
+//! };
+//! assert!(draw(&[chart]).contains("<polyline"));
+//! # Ok::<(), &str>(())
+//! ```
+
+#![forbid(unsafe_code)]
 
 use std::fmt::Write;
 
@@ -27,34 +43,43 @@ const OTHER_COLOURS: [&str; 4] = ["#cc79a7", "#e69f00", "#000000", "#b8a500"];
 
 /// Curves in one frame.
 #[derive(Clone, Debug)]
-pub(crate) struct Chart {
-    pub(crate) title: String,
-    pub(crate) x: Axis,
-    pub(crate) y: Axis,
-    pub(crate) curves: Vec<Curve>,
+pub struct Chart {
+    /// What it shows, above it.
+    pub title: String,
+    /// From left to right.
+    pub x: Axis,
+    /// From below to above.
+    pub y: Axis,
+    /// In the order of the legend.
+    pub curves: Vec<Curve>,
 }
 
 /// From one end to the other, in the units in which points are told.
 #[derive(Clone, Debug)]
-pub(crate) struct Axis {
+pub struct Axis {
     /// With its unit.
-    pub(crate) label: String,
-    pub(crate) from: f64,
-    pub(crate) to: f64,
+    pub label: String,
+    /// Where it begins.
+    pub from: f64,
+    /// Where it ends, above `from`.
+    pub to: f64,
     /// Where there is a line, and what it is called.
-    pub(crate) lines: Vec<(f64, String)>,
+    pub lines: Vec<(f64, String)>,
 }
 
 /// What one competitor did.
 #[derive(Clone, Debug)]
-pub(crate) struct Curve {
-    pub(crate) name: String,
-    pub(crate) points: Vec<(f64, f64)>,
+pub struct Curve {
+    /// As the legend has it; it says the colour, too.
+    pub name: String,
+    /// From the first to the last, in the units of the two axes.
+    pub points: Vec<(f64, f64)>,
 }
 
 impl Axis {
-    /// Of logarithms to the base 10, around these values, lines at 1, 2 and 5.
-    pub(crate) fn logarithmic(
+    /// Of logarithms to the base 10, around these values, lines at 1, 2 and 5. `None` without any
+    /// above 0.
+    pub fn logarithmic(
         label: &str,
         values: impl Iterator<Item = f64>,
         show: impl Fn(f64) -> String,
@@ -74,8 +99,8 @@ impl Axis {
         })
     }
 
-    /// From nothing to beyond these values.
-    pub(crate) fn linear(label: &str, values: impl Iterator<Item = f64>) -> Option<Axis> {
+    /// From nothing to beyond these values. `None` without any.
+    pub fn linear(label: &str, values: impl Iterator<Item = f64>) -> Option<Axis> {
         let (_, most) = bounds(values)?;
         let rough = most.max(f64::MIN_POSITIVE) / LINES;
         let decade = 10f64.powf(rough.log10().floor());
@@ -92,12 +117,14 @@ impl Axis {
     }
 
     /// Of percentiles, each nine as long as the one before: where `percentile` lies.
-    pub(crate) fn at_percentile(percentile: f64) -> f64 {
+    #[must_use]
+    pub fn at_percentile(percentile: f64) -> f64 {
         -(1.0 - percentile / 100.0).log10()
     }
 
     /// Up to the percentile that one of so many is beyond.
-    pub(crate) fn percentiles(label: &str, count: u64) -> Axis {
+    #[must_use]
+    pub fn percentiles(label: &str, count: u64) -> Axis {
         let to = (count.max(10) as f64).log10();
         let lines = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
         let lines = lines.map(|percentile| (Axis::at_percentile(percentile), format!("{percentile} %")));
@@ -114,27 +141,37 @@ impl Axis {
     }
 }
 
+/// The whole file: these, one below the other.
+#[must_use]
+pub fn draw(charts: &[Chart]) -> String {
+    let height = HEIGHT * charts.len() as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
+    );
+    for (index, chart) in charts.iter().enumerate() {
+        let _ = writeln!(svg, "<g transform=\"translate(0 {})\">", HEIGHT * index as f64);
+        chart.draw(&mut svg);
+        svg.push_str("</g>\n");
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 impl Chart {
-    /// The whole file.
-    pub(crate) fn draw(&self) -> String {
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-             font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
-        );
+    fn draw(&self, svg: &mut String) {
         text(
-            &mut svg,
+            svg,
             (LEFT, 26.0),
             "start",
             "font-size=\"14\" font-weight=\"bold\"",
             &self.title,
         );
-        self.draw_axes(&mut svg);
+        self.draw_axes(svg);
         for (index, curve) in self.curves.iter().enumerate() {
-            self.draw_curve(&mut svg, index, curve);
+            self.draw_curve(svg, index, curve);
         }
-        svg.push_str("</svg>\n");
-        svg
     }
 
     fn draw_axes(&self, svg: &mut String) {
@@ -173,6 +210,14 @@ impl Chart {
             "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
             points.join(" ")
         );
+        // A line from a point to itself is not seen.
+        if let [(x, y)] = curve.points.as_slice() {
+            let (x, y) = (self.x_of(*x), self.y_of(*y));
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
+            );
+        }
         let (x, y) = (WIDTH - RIGHT + 14.0, TOP + 10.0 + index as f64 * LINE);
         let _ = writeln!(
             svg,
@@ -192,7 +237,8 @@ impl Chart {
 }
 
 /// What a chart's file is called: its title, in what every file system takes.
-pub(crate) fn file_name(title: &str) -> String {
+#[must_use]
+pub fn file_name(title: &str) -> String {
     let plain = |letter: char| {
         if letter.is_ascii_alphanumeric() {
             letter.to_ascii_lowercase()
@@ -277,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_chart_names_its_axes_and_each_curve_in_its_colour() {
-        let svg = chart().draw();
+        let svg = draw(&[chart()]);
         for part in [
             "Calls &amp; locks",
             ">calls<",
@@ -294,6 +340,24 @@ mod tests {
                 "a line, and one in the legend: {svg}"
             );
         }
+    }
+
+    #[test]
+    fn charts_are_below_one_another_in_one_file() {
+        let svg = draw(&[chart(), chart()]);
+        assert_eq!(svg.matches("<svg ").count(), 1);
+        assert_eq!(svg.matches("<polyline").count(), 6);
+        for part in ["viewBox=\"0 0 780 840\"", "translate(0 0)", "translate(0 420)"] {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+    }
+
+    #[test]
+    fn a_curve_of_one_point_is_seen() {
+        let mut chart = chart();
+        assert!(!draw(&[chart.clone()]).contains("<circle"));
+        chart.curves[0].points.truncate(1);
+        assert_eq!(draw(&[chart]).matches("<circle").count(), 1);
     }
 
     #[test]
