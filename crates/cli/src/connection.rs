@@ -82,6 +82,10 @@ impl Cluster {
         let config = self.config()?;
         let mut endpoints = self.endpoints();
         let mut embedded = None;
+        if endpoints.is_empty() && !self.endpoints.is_empty() {
+            // An empty variable is a mistake, and a lock that nobody else sees is none.
+            return Err("--endpoints, or ETCDCTL_ENDPOINTS, names no endpoint".into());
+        }
         if endpoints.is_empty() {
             eprintln!("tenure: no --endpoints: on an etcd in memory, which ends with this command");
             let server = Server::start().await?;

@@ -42,8 +42,9 @@ Exit status: that of CMD, or 128 and the number of the signal that ended it; and
  128 and n  signal n came while the lock was waited for
 
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD; but for INT and QUIT in the foreground
-of a terminal, which sends them to CMD itself. When tenure is killed, so is CMD (on Linux, and
-not its own children), and the lock is free once its lease has run out.
+of a terminal, which sends them to CMD itself. When the lock is lost CMD gets TERM, and then KILL;
+when tenure is killed, so is CMD (on Linux), and the lock is free once its lease has run out.
+What CMD has begun itself hears nothing of either: a script ends it in a trap, or execs it.
 
 CMD finds in its environment
   TENURE_LOCK_TOKEN    the fencing token, which rises with every grant of the lock (--token-env)

@@ -20,7 +20,7 @@ use crate::output::Output;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Arguments {
     key: OsString,
-    /// The value; what is read from stdin without it.
+    /// The value; what is read from stdin without it, and then not empty.
     #[arg(allow_negative_numbers = true)]
     value: Option<OsString>,
     /// The key goes when this lease ends (hexadecimal).
@@ -40,7 +40,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, etcd: &Connection, output: &Output) -> Result<(), Failure> {
     let value = match arguments.value() {
         Some(value) => value,
-        None => spawn_blocking(read).await??,
+        // As etcdctl does: what was to write the value may have failed.
+        None => match spawn_blocking(read).await?? {
+            read if read.is_empty() => {
+                return Err("nothing came from stdin: an empty value is given as \"\"".into());
+            }
+            read => read,
+        },
     };
     let answer = arguments.set(etcd.put(arguments.key(), value)).await?;
     match output.is_json() {

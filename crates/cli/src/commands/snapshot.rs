@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// Saves a snapshot of the one endpoint's database, for `etcdutl snapshot restore`.
     Save {
-        /// The file; one that is there is replaced, once the snapshot is whole.
+        /// The file; one that is there is replaced, once the snapshot is whole. Only its owner may read it.
         file: PathBuf,
     },
 }
@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: &Arguments, etcd: &Connection, output: &Outpu
 
 /// Writes it beside the file first, so that no file of that name is ever half a snapshot.
 async fn save(member: &Maintenance<'_>, file: &Path) -> Result<SnapshotSummary, Failure> {
+    let file = &replaced(file).await?;
     let part = part(file);
     let saved = write(member, &part).await;
     let saved = match saved {
@@ -67,8 +68,28 @@ async fn save(member: &Maintenance<'_>, file: &Path) -> Result<SnapshotSummary, 
     saved
 }
 
+/// What it is written to in the end: behind links, and never in the place of a device or the like.
+async fn replaced(file: &Path) -> Result<PathBuf, Failure> {
+    match fs::metadata(file).await {
+        Ok(there) if there.is_file() => Ok(fs::canonicalize(file).await?),
+        Ok(_) => Err(format!(
+            "{} is there, and is no file that could be replaced",
+            file.display()
+        )
+        .into()),
+        Err(_) => Ok(file.to_owned()),
+    }
+}
+
 async fn write(member: &Maintenance<'_>, part: &Path) -> Result<SnapshotSummary, Failure> {
-    let created = fs::File::create(part).await;
+    // It has all values, and what passwords are checked with.
+    let created = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(part)
+        .await;
     let mut file = created.map_err(|cause| format!("cannot write {}: {cause}", part.display()))?;
     let bar = bar();
     let snapshot = member.snapshot().write_with_progress(&mut file, |progress| {

@@ -43,7 +43,8 @@ pub(crate) async fn run(arguments: &Arguments, etcd: &Connection, output: &Outpu
     }
 }
 
-/// The lines of each part, which ends with an empty line or the input.
+/// The lines of each part, which ends with an empty line: one that ends with the input may be
+/// the half of what somebody meant, so nothing is done, as with etcdctl.
 fn read(is_told: bool) -> io::Result<[Vec<String>; 3]> {
     let mut lines = io::stdin().lock().lines();
     let mut parts = [const { Vec::new() }; 3];
@@ -51,8 +52,8 @@ fn read(is_told: bool) -> io::Result<[Vec<String>; 3]> {
         if is_told {
             eprintln!("{title}");
         }
-        for line in lines.by_ref() {
-            let line = line?;
+        loop {
+            let line = lines.next().ok_or_else(cut_off)??;
             if line.trim().is_empty() {
                 break;
             }
@@ -60,6 +61,11 @@ fn read(is_told: bool) -> io::Result<[Vec<String>; 3]> {
         }
     }
     Ok(parts)
+}
+
+fn cut_off() -> io::Error {
+    let message = "the transaction is cut off: each of its three parts ends with an empty line";
+    io::Error::new(io::ErrorKind::UnexpectedEof, message)
 }
 
 fn print(answer: &TxnResponse, output: &Output) -> Result<(), Failure> {

@@ -63,10 +63,13 @@ fn transactions() {
     for _ in 0..2 {
         seen.run_with(&["txn"], script);
     }
-    seen.run_with(&["txn", "--json"], "value(\"seat\") = \"\\x00\"\n\n\nget seat\n");
+    seen.run_with(
+        &["txn", "--json"],
+        "value(\"seat\") = \"\\x00\"\n\n\nget seat\n\n",
+    );
     seen.run_with(&["txn", "--interactive"], "\nput a b --prev-kv\n\n\n");
-    seen.run_with(&["txn"], "size(\"seat\") = \"0\"\n\n\n");
-    seen.run_with(&["txn"], "\nwatch seat\n\n");
+    seen.run_with(&["txn"], "size(\"seat\") = \"0\"\n\n\n\n");
+    seen.run_with(&["txn"], "\nwatch seat\n\n\n");
     seen.check();
 }
 

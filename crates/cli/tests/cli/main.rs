@@ -7,6 +7,7 @@ mod bench;
 mod connection;
 mod etcdctl;
 mod golden;
+mod input;
 mod lock;
 mod queue;
 mod run;
