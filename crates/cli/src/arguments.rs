@@ -1,12 +1,13 @@
 //! The command line as a whole.
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     bench, completions, del, dev, elect, get, lease, lock, member, put, snapshot, status, txn, unlock, watch,
     who,
 };
-use crate::connection::Cluster;
+use crate::connection::{Cluster, ENDPOINTS};
 use crate::output::Output;
 use crate::stage::{self, Stage};
 
@@ -70,12 +71,34 @@ pub(crate) enum Command {
     Stage(Stage),
 }
 
+impl Arguments {
+    /// What this process was told; its end where that is wrong, or is a question for help.
+    pub(crate) fn told() -> Arguments {
+        let matches = with_variables(Arguments::command()).get_matches();
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Without the variables that are empty: to etcdctl that is as if they were not there. Only those that name no
+/// endpoint are a mistake, which `Cluster` tells of.
+fn with_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &Arg| {
+        let variable = argument.get_env().filter(|name| *name != ENDPOINTS);
+        variable.and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    let empty = command.get_arguments().filter(|argument| is_empty(argument));
+    let empty: Vec<_> = empty.map(|argument| argument.get_id().clone()).collect();
+    empty.into_iter().fold(command, |command, id| {
+        command.mut_arg(id, |argument| argument.env(Resettable::Reset))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_has_no_contradiction() {
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tenure::{Auth, Client, Config, Tls};
 use tenure_testserver::Server;
 
 use crate::duration;
 use crate::failure::Failure;
+
+/// The variable with the endpoints.
+pub(crate) const ENDPOINTS: &str = "ETCDCTL_ENDPOINTS";
 
 /// The options about the connection.
 #[derive(Clone, Debug, Args)]
@@ -20,7 +24,7 @@ pub(crate) struct Cluster {
     #[arg(
         long,
         global = true,
-        env = "ETCDCTL_ENDPOINTS",
+        env = ENDPOINTS,
         value_name = "ENDPOINTS",
         value_delimiter = ','
     )]
@@ -60,7 +64,7 @@ pub(crate) struct Cluster {
     )]
     key: Option<PathBuf>,
     /// Refused: a server that nobody verifies may be anybody.
-    #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY", hide = true)]
+    #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY", hide = true, value_parser = BoolishValueParser::new())]
     insecure_skip_tls_verify: bool,
     /// How long a connection may take, such as 2s. Default: 5s.
     #[arg(long, global = true, env = "ETCDCTL_DIAL_TIMEOUT", value_name = "TIME", value_parser = duration::parse)]

@@ -21,7 +21,7 @@ mod time;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use arguments::{Arguments, Command};
 use commands::{
@@ -31,7 +31,7 @@ use commands::{
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::told();
     let status = run(&arguments).unwrap_or_else(|failure| failure.tell(arguments.output.is_json()));
     ExitCode::from(status)
 }

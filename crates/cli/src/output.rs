@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use clap::builder::BoolishValueParser;
 use clap::builder::styling::{Effects, Style};
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
@@ -16,7 +17,7 @@ const HEAD: Style = Style::new().effects(Effects::BOLD);
 pub(crate) struct Output {
     /// JSON, a document a line: etcd's answers as `etcdctl -w json` has them, with keys and values
     /// in base64.
-    #[arg(long, global = true, help_heading = "Output", conflicts_with = "write_out")]
+    #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// The same as etcdctl says it.
     #[arg(
@@ -32,7 +33,7 @@ pub(crate) struct Output {
     )]
     write_out: Format,
     /// Print keys and values as hexadecimal escapes.
-    #[arg(long, global = true, help_heading = "Output")]
+    #[arg(long, global = true, help_heading = "Output", env = "ETCDCTL_HEX", hide_env_values = true, value_parser = BoolishValueParser::new())]
     hex: bool,
 }
 
@@ -40,6 +41,8 @@ pub(crate) struct Output {
 enum Format {
     /// Lines, or a table.
     Simple,
+    /// As `simple`, which draws tables where there is something for one.
+    Table,
     /// As `--json`.
     Json,
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tenure_etcd::{Binary, Cluster, Options};
 
-use crate::run::{End, bare, end};
+use crate::run::{End, bare, end, tenure};
 
 /// Reads a key there.
 fn get(endpoint: &str, arguments: &[&str], variables: &[(&str, &str)]) -> End {
@@ -53,4 +53,46 @@ fn a_user_is_told_by_flags_or_variables() {
         .env("ETCDCTL_USER", "root:hunter2")
         .arg("--help"));
     assert!(help.status == 0 && !help.out.contains("hunter2"), "{help:?}");
+}
+
+#[test]
+fn variables_of_etcdctl_that_are_set_for_all_its_commands_break_none_of_ours() {
+    assert_eq!(end(&mut tenure(&["put", "variables", "\u{1}"])).status, 0);
+    let got = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut get = tenure(&["get", "--print-value-only", "variables"]);
+        end(get.args(arguments).envs(variables.iter().copied()))
+    };
+    let empty = [
+        "CACERT",
+        "CERT",
+        "KEY",
+        "USER",
+        "PASSWORD",
+        "DIAL_TIMEOUT",
+        "COMMAND_TIMEOUT",
+        "WRITE_OUT",
+        "HEX",
+        "INSECURE_SKIP_TLS_VERIFY",
+    ];
+    let empty = empty.map(|name| format!("ETCDCTL_{name}"));
+    let empty: Vec<_> = empty.iter().map(|name| (name.as_str(), "")).collect();
+    for (variables, arguments, out) in [
+        (&empty[..], &[][..], "\u{1}\n"),
+        (&[("ETCDCTL_HEX", "true")], &[], "\\x01\n"),
+        (&[("ETCDCTL_HEX", "1")], &[], "\\x01\n"),
+        (&[("ETCDCTL_HEX", "false")], &[], "\u{1}\n"),
+        (&[("ETCDCTL_WRITE_OUT", "table")], &[], "\u{1}\n"),
+        (
+            &[("ETCDCTL_DIAL_TIMEOUT", "2s"), ("ETCDCTL_COMMAND_TIMEOUT", "5s")],
+            &[],
+            "\u{1}\n",
+        ),
+    ] {
+        let got = got(variables, arguments);
+        assert_eq!((got.status, got.out.as_str()), (0, out), "{variables:?}: {got:?}");
+    }
+    for format in ["json", "simple", "table"] {
+        let json = got(&[("ETCDCTL_WRITE_OUT", format)], &["--json"]);
+        assert!(json.status == 0 && json.out.contains("\"kvs\""), "{json:?}");
+    }
 }
