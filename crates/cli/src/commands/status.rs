@@ -17,6 +17,8 @@ use crate::output::Output;
 /// What `status` is told.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
+What is wrong with a member is a line on stderr.
+
 Exit status: 1 where a member does not serve, with a quorum behind it; 0 else.")]
 pub(crate) struct Arguments {
     /// How long a member may take to answer.
@@ -47,6 +49,12 @@ pub(crate) async fn run(arguments: &Arguments, etcd: &Connection, output: &Outpu
         false => {
             let rows = answers.iter().map(|answer| answer.row(&names)).collect();
             output.table(&HEAD, rows)?;
+            // Not in the table, whose rows it would make wider than any terminal.
+            for answer in &answers {
+                if let Some(why) = answer.trouble() {
+                    eprintln!("tenure: {}: {}", answer.endpoint, one_line(&why));
+                }
+            }
         }
     }
     Ok(match answers.iter().all(|answer| answer.is_healthy) {
@@ -137,11 +145,7 @@ impl Answer {
     }
 
     fn row(&self, names: &BTreeMap<u64, String>) -> Vec<String> {
-        let healthy = match (self.is_healthy, self.trouble()) {
-            (true, None) => "yes".to_owned(),
-            (true, Some(why)) => format!("yes, but {}", one_line(&why)),
-            (false, why) => format!("no: {}", one_line(&why.unwrap_or_default())),
-        };
+        let healthy = if self.is_healthy { "yes" } else { "no" }.to_owned();
         let Ok(status) = &self.status else {
             let mut row = vec![String::new(); HEAD.len()];
             (row[0], row[5]) = (self.endpoint.clone(), healthy);

@@ -18,12 +18,22 @@ fn members_that_no_endpoint_leads_to_are_asked_too_and_one_that_is_gone_is_told_
     assert_eq!((whole.status, whole.out.lines().count()), (0, 4), "{whole:?}");
     assert_eq!(whole.out.matches(" leader ").count(), 1, "{whole:?}");
     assert_eq!(whole.out.matches(" yes ").count(), 3, "{whole:?}");
+    assert_eq!(whole.errors, "");
     cluster.member(2).kill();
     let broken = status();
     assert_eq!((broken.status, broken.out.lines().count()), (1, 4), "{broken:?}");
     assert_eq!(broken.out.matches(" yes ").count(), 2, "{broken:?}");
     let gone = broken.out.lines().find(|line| line.starts_with(&endpoints[2])).expect("its row");
-    assert!(gone.contains(" no: "), "{gone}");
+    assert!(gone.ends_with(" no"), "{gone:?}");
+    let why = broken
+        .errors
+        .lines()
+        .find(|line| line.starts_with(&format!("tenure: {}: ", endpoints[2])));
+    assert!(
+        why.is_some_and(|why| why.contains("Connection refused")),
+        "{broken:?}"
+    );
+    assert!(broken.out.lines().all(|line| line.len() < 200), "{broken:?}");
 }
 
 #[test]
