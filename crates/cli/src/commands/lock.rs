@@ -73,7 +73,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = duration::parse)]
     grace: Duration,
     /// The environment variable with the fencing token.
-    #[arg(long, value_name = "NAME", default_value = "TENURE_LOCK_TOKEN")]
+    #[arg(long, value_name = "NAME", default_value = "TENURE_LOCK_TOKEN", value_parser = variable)]
     token_env: String,
     /// What others see of the holder. Default: machine, process, command and time.
     #[arg(long, value_name = "TEXT")]
@@ -81,6 +81,14 @@ pub(crate) struct Arguments {
     /// What runs under the lock. Without it the key is printed, and the lock is held until a signal.
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+/// The name of a variable that a process can have.
+fn variable(name: &str) -> Result<String, &'static str> {
+    match name.is_empty() || name.contains(['=', '\0']) {
+        true => Err("no name of an environment variable"),
+        false => Ok(name.to_owned()),
+    }
 }
 
 /// How waiting for the lock ended.

@@ -32,6 +32,22 @@ fn endpoints_that_name_none_are_a_mistake_and_no_wish_for_an_etcd_in_memory() {
 }
 
 #[test]
+fn a_token_goes_into_a_variable_that_can_be() {
+    for name in ["", "A=B"] {
+        let run = end(&mut tenure(&[
+            "lock",
+            "input/lock",
+            "--token-env",
+            name,
+            "--",
+            "echo",
+            "ran",
+        ]));
+        assert!(run.status == 2 && run.out.is_empty(), "{name:?}: {run:?}");
+    }
+}
+
+#[test]
 fn a_value_that_never_came_is_not_written() {
     assert_eq!(end(&mut tenure(&["put", "input/put", "kept"])).status, 0);
     let empty = fed(&mut tenure(&["put", "input/put"]), "");
