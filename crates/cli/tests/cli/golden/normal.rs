@@ -53,7 +53,12 @@ fn without_what_is_optional(line: &str) -> String {
     let fields = ["\"dbSizeQuota\":NUMBER,", "\"storageVersion\":\"VERSION\","];
     let line = fields.into_iter().fold(line.to_owned(), |line, field| line.replace(field, ""));
     let line = line.replace("\"SHA256\",\"version\":\"VERSION\"", "\"SHA256\"");
-    line.replace("cluster  ID", "cluster ID").replace("Member  ID", "Member ID")
+    let mut line = line;
+    // One with leading zeros is padded by as many blanks.
+    while line.contains("cluster  ") || line.contains("Member  ") {
+        line = line.replace("cluster  ", "cluster ").replace("Member  ", "Member ");
+    }
+    line
 }
 
 /// A number, or a time, between these.
@@ -163,4 +168,12 @@ fn columns(line: &str) -> String {
         "NUMBER".clone_into(last);
     }
     parts.join("  ")
+}
+
+#[test]
+fn an_id_with_leading_zeros_is_one_like_others() {
+    let added = |member: &str, cluster: &str| normal(&format!("Member {member} added to cluster {cluster}"));
+    let padded = added("    123456789abc", "  23456789abcdef");
+    assert_eq!(padded, added("0123456789abcdef", "123456789abcdef0"));
+    assert_eq!(padded, "Member ID added to cluster ID\n");
 }
