@@ -65,36 +65,26 @@ fn begin(locking: Pin<&mut impl Future<Output = Result<Guard, Error>>>) {
 
 #[test]
 fn a_waiter_is_told_where_the_sessions_task_was_never_polled() {
-    let Apart {
-        main,
-        other,
-        session,
-        _server,
-        _renewed,
-    } = Apart::new(TTL_SHORT, false);
-    main.block_on(async {
+    let apart = Apart::new(TTL_SHORT, false);
+    let session = &apart.session;
+    apart.main.block_on(async {
         let mutex = session.mutex("apart/told");
         let _held = patiently("the lock", mutex.lock()).await.unwrap();
         let mut next = pin!(mutex.lock());
         begin(next.as_mut());
-        other.shutdown_background();
+        apart.other.shutdown_background();
         assert!(patiently("the news", next).await.unwrap_err().is_lost());
     });
 }
 
 #[test]
 fn a_session_whose_task_was_never_polled_is_over_with_its_runtime() {
-    let Apart {
-        main,
-        other,
-        session,
-        _server,
-        _renewed,
-    } = Apart::new(TTL_LONG, true);
-    main.block_on(async {
+    let apart = Apart::new(TTL_LONG, true);
+    let session = &apart.session;
+    apart.main.block_on(async {
         let mutex = session.mutex("apart/over");
         let held = patiently("the lock", mutex.lock()).await.unwrap();
-        other.shutdown_background();
+        apart.other.shutdown_background();
         // Nobody would give it back.
         drop(held);
         assert!(patiently("an answer", mutex.lock()).await.unwrap_err().is_lost());
@@ -103,14 +93,9 @@ fn a_session_whose_task_was_never_polled_is_over_with_its_runtime() {
 
 #[test]
 fn a_waiter_is_told_of_a_close_where_nobody_drives_the_sessions_runtime() {
-    let Apart {
-        main,
-        other,
-        session,
-        _server,
-        _renewed,
-    } = Apart::new(TTL_LONG, true);
-    main.block_on(async {
+    let apart = Apart::new(TTL_LONG, true);
+    let session = &apart.session;
+    apart.main.block_on(async {
         let mutex = session.mutex("apart/closed");
         let _held = patiently("the lock", mutex.lock()).await.unwrap();
         let mut next = pin!(mutex.lock());
@@ -118,5 +103,4 @@ fn a_waiter_is_told_of_a_close_where_nobody_drives_the_sessions_runtime() {
         session.clone().close().await.unwrap();
         assert!(patiently("the news", next).await.unwrap_err().is_lost());
     });
-    drop(other);
 }

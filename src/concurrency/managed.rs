@@ -23,7 +23,6 @@ use crate::error::Error;
 use crate::net::clock;
 use crate::net::race::{Either, race};
 use crate::net::state_event::StateEvent;
-use crate::net::trace;
 use crate::types::LeaseId;
 
 /// A [`Session`] that is replaced by another one, with another lease, whenever it is lost: a cheap clone.
@@ -283,8 +282,7 @@ async fn run(over: Over, kind: Kind) {
                 generation,
                 lost,
             };
-            trace::state(&replaced());
-            client.channel().figures().feed.tell(replaced);
+            client.channel().figures().feed.report(replaced);
         }
     }
 }

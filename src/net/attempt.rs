@@ -204,7 +204,7 @@ impl Plan {
         let is_wished = config.hedge_after.is_some_and(|after| sent.at + after <= now);
         let may_ask = sent.detour.is_none() && self.attempts < ATTEMPTS_MAX;
         if may_ask && (is_wished || self.channel.is_outranked(&sent.route)) {
-            let detour = self.channel.detour(&sent.route, self.want());
+            let detour = self.channel.detour(now, &sent.route, self.want());
             let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
             let detour = detour.map(|((route, seat), (body, pass))| self.send(now, route, seat, &pass, body));
             if let Some(Ok(detour)) = detour {

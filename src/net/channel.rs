@@ -308,7 +308,7 @@ impl Channel {
     }
 
     /// Another way for a call that waits on `route` for too long, if there is one.
-    pub(super) fn detour(&self, route: &Route, want: Want) -> Option<(Route, Seat)> {
+    pub(super) fn detour(&self, now: Instant, route: &Route, want: Want) -> Option<(Route, Seat)> {
         let want = Want {
             avoid: Some(route.endpoint_id),
             ..want
@@ -316,7 +316,7 @@ impl Channel {
         let mut state = self.shared.lock();
         // A pick that came back to the same member would cost that its trial.
         let taken = match state.pool.has_other(want) {
-            true => self.take_route(clock::now(), &mut state, Target::Any(want), Kind::Call),
+            true => self.take_route(now, &mut state, Target::Any(want), Kind::Call),
             false => Ok(None),
         };
         self.shared.settle(state);
@@ -429,9 +429,7 @@ impl Channel {
             (route, seat)
         }))
     }
-}
 
-impl Channel {
     /// Whether the end of what goes there says something of the member: not where it was to be that one.
     fn trial(&self, now: Instant, target: Target<'_>, endpoint_id: EndpointId) -> Option<Trial> {
         let config = self.config();

@@ -63,10 +63,14 @@ impl Feed {
         }
     }
 
-    pub(super) fn lease_lost(&self, lease: LeaseId, end: LeaseEnd) {
-        let event = || StateEvent::LeaseLost { lease, end };
+    /// Traces and tells what came about where no lock is held that a call waits for.
+    pub(crate) fn report(&self, event: impl Fn() -> StateEvent) {
         trace::state(&event());
         self.tell(event);
+    }
+
+    pub(super) fn lease_lost(&self, lease: LeaseId, end: LeaseEnd) {
+        self.report(|| StateEvent::LeaseLost { lease, end });
     }
 
     /// An answer was of this term. Where it says who leads that is not 0.

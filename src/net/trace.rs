@@ -127,7 +127,7 @@ pub(super) fn detoured(endpoint: &str) {
 }
 
 /// What programs are told as well. Leaders are not among it, which [`Terms`] tells.
-pub(crate) fn state(event: &StateEvent) {
+pub(super) fn state(event: &StateEvent) {
     match event {
         StateEvent::Connected { endpoint } => event!(INFO, %endpoint, "connected"),
         StateEvent::Lost { endpoint, why } => event!(WARN, %endpoint, why = %Because(why), "connection lost"),

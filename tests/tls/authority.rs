@@ -9,6 +9,9 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
+/// The names of a server on loopback.
+pub(crate) const HERE: &[&str] = &["127.0.0.1", "localhost"];
+
 /// Issues certificates into a directory, which goes with it.
 pub(crate) struct Authority {
     dir: PathBuf,
@@ -73,6 +76,21 @@ impl Authority {
         };
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Issues a certificate for a server on loopback, and gives the flags by which etcd takes it. With `mutual`
+    /// it wants one of its clients, from this authority.
+    pub(crate) fn flags_of_etcd(&self, mutual: bool) -> Vec<String> {
+        let (certificate, key) = self.issue_files("server", HERE, Validity::Now);
+        let mut flags = vec![
+            format!("--cert-file={}", certificate.display()),
+            format!("--key-file={}", key.display()),
+        ];
+        if mutual {
+            flags.push("--client-cert-auth".to_owned());
+            flags.push(format!("--trusted-ca-file={}", self.ca_file().display()));
+        }
+        flags
     }
 
     /// Issues into `<stem>.pem` and `<stem>-key.pem`, in place of what was there.

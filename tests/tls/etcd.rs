@@ -9,9 +9,8 @@ use tenure::{Client, Config, Dial, Dialing, Endpoint, Error, Io, Tls, TlsFailure
 use tenure_etcd::{Binary, Cluster, Options};
 use tokio::net::TcpStream;
 
-use crate::authority::{Authority, Validity, replace};
+use crate::authority::{Authority, HERE, Validity, replace};
 
-const HERE: &[&str] = &["127.0.0.1", "localhost"];
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -24,22 +23,13 @@ impl Etcd {
     /// With `mutual`, it wants a client certificate from the same authority.
     fn start(mutual: bool) -> Etcd {
         let authority = Authority::new();
-        let (certificate, key) = authority.issue_files("server", HERE, Validity::Now);
-        let mut arguments = vec![
-            format!("--cert-file={}", certificate.display()),
-            format!("--key-file={}", key.display()),
-        ];
-        if mutual {
-            arguments.push("--client-cert-auth".to_owned());
-            arguments.push(format!("--trusted-ca-file={}", authority.ca_file().display()));
-        }
         let socket = authority.dir().join("etcd.sock");
         let options = Options {
             listen: vec![
                 "https://127.0.0.1:0".to_owned(),
                 format!("unixs://{}", socket.display()),
             ],
-            arguments,
+            arguments: authority.flags_of_etcd(mutual),
             ..Options::default()
         };
         let binary = Binary::find().expect("an etcd");

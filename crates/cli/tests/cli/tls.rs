@@ -2,10 +2,8 @@
 
 use tenure_etcd::{Binary, Cluster, Options};
 
-use crate::authority::{Authority, Validity};
+use crate::authority::{Authority, HERE, Validity};
 use crate::run::{End, bare, end};
-
-const HERE: &[&str] = &["127.0.0.1"];
 
 struct Etcd {
     cluster: Cluster,
@@ -15,15 +13,9 @@ struct Etcd {
 impl Etcd {
     fn start() -> Etcd {
         let authority = Authority::new();
-        let (certificate, key) = authority.issue_files("server", HERE, Validity::Now);
         let options = Options {
             listen: vec!["https://127.0.0.1:0".to_owned()],
-            arguments: vec![
-                format!("--cert-file={}", certificate.display()),
-                format!("--key-file={}", key.display()),
-                "--client-cert-auth".to_owned(),
-                format!("--trusted-ca-file={}", authority.ca_file().display()),
-            ],
+            arguments: authority.flags_of_etcd(true),
             ..Options::default()
         };
         let binary = Binary::find().expect("an etcd");

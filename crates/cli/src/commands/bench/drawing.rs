@@ -12,7 +12,8 @@ pub(super) fn draw(name: &str, rungs: &[Rung]) -> Option<String> {
     let rates = || rungs.iter().map(Rung::rate);
     let x = Axis::logarithmic("tasks, logarithmic", tasks(), |tasks| format!("{tasks:.0}"))?;
     let waits = [curve("wait, p50", rungs, 50.0), curve("wait, p99", rungs, 99.0)];
-    let seconds = waits.iter().flat_map(|curve| &curve.points).map(|(_, log)| 10f64.powf(*log));
+    let seconds = rungs.iter().flat_map(|rung| [rung.wait(50.0), rung.wait(99.0)]);
+    let seconds = seconds.flatten().map(|wait| wait.as_secs_f64());
     let show = |seconds| format!("{:?}", Duration::from_secs_f64(seconds));
     // Only here it is seen that there is nothing.
     let logarithmic = Axis::logarithmic("wait, logarithmic", seconds, show)?;
