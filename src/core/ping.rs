@@ -145,6 +145,17 @@ impl Ping {
             .min()
     }
 
+    /// How long it takes at least until traffic that begins now has anything come about. None while a
+    /// ping is out or owed, for then it may at once.
+    #[must_use]
+    pub fn lead(&self) -> Option<Duration> {
+        let Patience {
+            silence, interval, ..
+        } = self.patience;
+        (!self.is_out && self.doubted.is_none())
+            .then(|| interval.map_or(silence, |interval| interval.min(silence)))
+    }
+
     /// Panics if the machine contradicts itself.
     pub fn check(&self) {
         assert!(!self.is_out || self.pinged.is_some());
@@ -360,6 +371,52 @@ mod tests {
         ping.handle_traffic(at(1000), waiting(1000));
         assert_eq!(run(&mut ping, 100_000), [(1300, Action::Silent)]);
         assert_eq!(ping.poll_timeout(), None);
+    }
+
+    #[test]
+    fn traffic_brings_nothing_nearer_than_its_lead() {
+        let (mut led, mut unled) = (0, 0);
+        for seed in 0..500 {
+            let mut chance = Jitter::new(seed);
+            let interval = (seed % 3 > 0).then(|| Duration::from_millis(seed * 5));
+            let mut ping = Ping::new(at(0), Patience { interval, ..PATIENCE });
+            let mut now = 0;
+            for _ in 0..100 {
+                now += chance.next_u64() % 3000;
+                match chance.next_u64() % 5 {
+                    0 => ping.handle_timeout(at(now)),
+                    1 => ping.handle_pong(at(now)),
+                    2 => ping.handle_doubt(at(now)),
+                    _ => {
+                        ping.handle_timeout(at(now));
+                        actions(&mut ping);
+                        let (due, lead) = (ping.poll_timeout(), ping.lead());
+                        let heard = at(now - chance.next_u64() % 2 * now);
+                        ping.handle_traffic(
+                            at(now),
+                            Traffic {
+                                heard,
+                                ..waiting(now)
+                            },
+                        );
+                        let Some(lead) = lead else {
+                            unled += 1;
+                            continue;
+                        };
+                        led += 1;
+                        let soonest = due.map_or(at(now) + lead, |due| due.min(at(now) + lead));
+                        let next = ping.poll_timeout();
+                        assert!(
+                            next.is_none_or(|next| soonest <= next),
+                            "seed {seed}: {next:?} before {soonest:?}"
+                        );
+                        assert_eq!(actions(&mut ping), [], "seed {seed}");
+                    }
+                }
+                actions(&mut ping);
+            }
+        }
+        assert!(led > 1000 && unled > 1000, "{led} with a lead, {unled} without");
     }
 
     #[test]

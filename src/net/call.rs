@@ -147,7 +147,8 @@ impl<R: wire::Response + Answer> Future for Call<R> {
         let (plan, state) = (this.plan, this.state);
         let _entered = this.span.enter();
         let answer = loop {
-            let failure = match plan.poll(state, cx, clock::now()) {
+            let now = clock::now();
+            let failure = match plan.poll(state, cx, now) {
                 Poll::Ready(Ok(message)) => match plan.read(message) {
                     Ok(answer) => break Ok(answer),
                     // Another member may know more.
@@ -160,7 +161,7 @@ impl<R: wire::Response + Answer> Future for Call<R> {
                     if at != this.timer.deadline() {
                         this.timer.as_mut().reset(at);
                     }
-                    ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll(cx)));
+                    ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll_at(now, cx)));
                     match plan.waited(state) {
                         None => continue,
                         Some(error) => break Err(error),

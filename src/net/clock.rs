@@ -18,6 +18,9 @@ use crate::core::time::Instant;
 /// reached in several, so that no sum of instants can overflow.
 const STRETCH_MAX: Duration = Duration::from_secs(3600);
 
+/// No deadline.
+pub(crate) const NEVER: Instant = Instant(u64::MAX);
+
 /// The boot clock's present reading.
 pub(crate) fn now() -> Instant {
     #[cfg(feature = "unstable")]
@@ -84,15 +87,17 @@ impl Timer {
         *this.deadline = deadline;
         this.sleep.set(None);
     }
-}
 
-impl Future for Timer {
-    type Output = ();
+    /// Whether there is something to be polled for: it was polled after it was set, and has come to the end
+    /// of a stretch since. It reads no clock.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(Sleep::is_elapsed)
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Polls it by a reading of the clock that the caller has taken just now.
+    pub(crate) fn poll_at(self: Pin<&mut Self>, mut now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         loop {
-            let now = now();
             if now >= *this.deadline {
                 return Poll::Ready(());
             }
@@ -103,7 +108,16 @@ impl Future for Timer {
                 ready!(sleep.poll(cx));
             }
             this.sleep.set(None);
+            now = self::now();
         }
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_at(now(), cx)
     }
 }
 
@@ -126,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_clock_is_no_overflow() {
-        let sleep = sleep_until(Instant(u64::MAX));
+        let sleep = sleep_until(NEVER);
         let woken = tokio::time::timeout(Duration::from_millis(1), sleep).await;
         assert!(woken.is_err());
     }

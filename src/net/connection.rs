@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::clock::{self, Timer};
+use super::clock::{self, NEVER, Timer};
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::heard::{Heard, Hearing};
@@ -49,8 +49,6 @@ const LATE_ANSWERS_MAX: usize = 16 << 10;
 
 /// Until the peer has said how many it takes. What is frozen takes connections, too.
 const STREAMS_BEFORE_HELLO: usize = 0;
-
-const NEVER: Instant = Instant(u64::MAX);
 
 /// What becomes of a connection, told as it happens.
 pub(super) trait Report {
@@ -171,6 +169,7 @@ async fn live(opened: Opened, config: &Config, wishes: &Wishes, report: &impl Re
         ping: Ping::new(clock::now(), patience(config)),
         timer: Box::pin(Timer::new(NEVER)),
         armed: NEVER,
+        is_timed: false,
         sender: Some(sender.clone()),
         report,
     };
@@ -213,6 +212,9 @@ struct Live<'a, R> {
     timer: Pin<Box<Timer>>,
     /// When the timer fires: at the time the machine named, or before it.
     armed: Instant,
+    /// It fires before anything is due that may come meanwhile, so that there is no need to look: how it
+    /// mostly is where there are calls.
+    is_timed: bool,
     /// Tells of a GOAWAY, and of nothing else.
     sender: Option<SendRequest<Body>>,
     report: &'a R,
@@ -229,8 +231,13 @@ impl<R: Report> Live<'_, R> {
             return Poll::Ready(lost(end, &self.hearing));
         }
         self.note_settings(cx);
-        let now = clock::now();
-        if wishes.take_doubt() {
+        let is_doubted = wishes.take_doubt();
+        if self.is_timed && !is_doubted && !self.timer.has_fired() {
+            return Poll::Pending;
+        }
+        let mut now = clock::now();
+        self.ping.handle_traffic(now, self.pulse.traffic());
+        if is_doubted {
             self.ping.handle_doubt(now);
         }
         if let Some(pings) = &mut self.pings {
@@ -238,7 +245,6 @@ impl<R: Report> Live<'_, R> {
                 self.ping.handle_pong(now);
             }
         }
-        self.ping.handle_traffic(now, self.pulse.traffic());
         loop {
             if let Some(dead) = self.act() {
                 return Poll::Ready(dead);
@@ -248,13 +254,15 @@ impl<R: Report> Live<'_, R> {
                 self.armed = at;
                 self.timer.as_mut().reset(at);
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            if self.timer.as_mut().poll_at(now, cx).is_pending() {
+                self.is_timed = self.ping.lead().is_some_and(|lead| self.armed <= now + lead);
                 return Poll::Pending;
             }
             // A timer that fires too early is cheaper than one that is moved at every call.
             self.armed = NEVER;
             self.timer.as_mut().reset(NEVER);
-            self.ping.handle_traffic(clock::now(), self.pulse.traffic());
+            now = clock::now();
+            self.ping.handle_traffic(now, self.pulse.traffic());
         }
     }
 

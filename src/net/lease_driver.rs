@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::channel::Channel;
-use super::clock::{self, Timer};
+use super::clock::{self, NEVER, Timer};
 use super::lease_inbox::{Command, LeaseInbox};
 use super::lease_state::LeaseState;
 use super::lease_stream::{LeaseStream, StreamEvent};
@@ -22,8 +22,6 @@ use crate::types::LeaseId;
 /// Events handled in one go, so that a burst leaves the thread to other tasks,
 /// of which the connection's is one.
 const EVENTS_PER_TURN_MAX: u32 = 64;
-
-const NEVER: Instant = Instant(u64::MAX);
 
 pub(super) struct LeaseDriver {
     channel: Channel,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::clock;
+use super::clock::{self, NEVER};
 use super::connection;
 use super::dial::Dial;
 use super::endpoint::Endpoint;
@@ -207,7 +207,7 @@ impl Shared {
                 Action::Close(id) => closed.extend(state.links.remove(&id)),
             }
         }
-        let timeout = state.pool.poll_timeout().unwrap_or(Instant(u64::MAX));
+        let timeout = state.pool.poll_timeout().unwrap_or(NEVER);
         let woken = is_due.then(|| state.waiting.take());
         drop(state);
         drop(closed);

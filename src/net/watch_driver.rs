@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::channel::Channel;
-use super::clock::{self, Timer};
+use super::clock::{self, NEVER, Timer};
 use super::race::{Either, race};
 use super::route::Route;
 use super::runtime::Runtime;
@@ -31,7 +31,6 @@ use super::trace;
 use super::watch_inbox::{Command, Gone, Inbox};
 pub(crate) use super::watch_mailbox::Created;
 use super::watch_mailbox::Mailbox;
-use crate::core::time::Instant;
 use crate::core::watch::{Action, Batch, Create, WatchEnd, WatchKey, Watches};
 use crate::error::{Code, Delivery, Error, EtcdError, Origin};
 use crate::pb::etcdserverpb::{WatchRequest, WatchResponse};
@@ -41,9 +40,6 @@ use crate::wire::method;
 /// A stream that always has something to read gives way now and then, so that the
 /// readers it woke can run.
 const STEPS_BEFORE_YIELD: u32 = 64;
-
-/// No deadline.
-const NEVER: Instant = Instant(u64::MAX);
 
 /// All watches of one client. Costs nothing until the first one.
 #[derive(Debug)]
