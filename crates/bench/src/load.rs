@@ -12,6 +12,8 @@ use crate::Failure;
 
 /// The keys that are written, in turn.
 const KEYS: u64 = 1000;
+/// What they begin with.
+pub(crate) const PREFIX: &str = "bench/load/";
 const VALUE: &[u8] = &[b'x'; 64];
 
 /// Writes that go on until this is finished or dropped.
@@ -74,7 +76,7 @@ async fn write(shared: &Shared, endpoint: &str, interval: Duration) -> Result<()
     while !shared.over.load(Ordering::Relaxed) {
         pace.tick().await;
         let number = shared.written.load(Ordering::Relaxed);
-        client.put(format!("bench/load/{:04}", number % KEYS), VALUE).await?;
+        client.put(format!("{PREFIX}{:04}", number % KEYS), VALUE).await?;
         shared.written.store(number + 1, Ordering::Relaxed);
     }
     Ok(())

@@ -8,6 +8,7 @@ mod ladder;
 mod local;
 mod lock;
 mod stores;
+mod tail;
 mod unary;
 mod watch_start;
 mod watch_throughput;
@@ -33,6 +34,8 @@ pub(crate) enum Suite {
     WatchThroughput(watch_throughput::Arguments),
     /// What a small call costs, beside the h2 crate alone, Go and etcd-client.
     Unary(unary::Arguments),
+    /// The last of a thousand small reads, beside watches, leases and large reads of the same client.
+    Tail(tail::Arguments),
     /// What a lock costs that is free, beside the same transactions on h2 alone, Go and etcd-client.
     Lock(lock::Arguments),
     /// Locks beside those of Redis, ZooKeeper, PostgreSQL and MariaDB: free, and passed on.
@@ -53,6 +56,7 @@ impl Suite {
             Suite::WatchStart(_) => "watch-start",
             Suite::Handoff(_) => "handoff",
             Suite::Unary(_) => "unary",
+            Suite::Tail(_) => "tail",
             Suite::WatchThroughput(_) => "watch-throughput",
             Suite::Failover(_) => "failover",
             Suite::Lock(_) => "lock",
@@ -70,6 +74,7 @@ impl Suite {
             Suite::WatchStart(arguments) => watch_start::run(arguments, setting, report),
             Suite::Handoff(arguments) => handoff::run(arguments, setting, report),
             Suite::Unary(arguments) => unary::run(arguments, setting, report),
+            Suite::Tail(arguments) => tail::run(arguments, setting, report),
             Suite::WatchThroughput(arguments) => watch_throughput::run(arguments, setting, report),
             Suite::Failover(arguments) => failover::run(arguments, setting, report),
             Suite::Lock(arguments) => lock::run(arguments, setting, report),

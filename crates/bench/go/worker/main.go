@@ -37,6 +37,11 @@ const (
 	warmUpCalls  = 1000
 	warmUpLocks  = 200
 	unaryKey     = "bench/unary/key-of-24-by"
+	smallKey     = "bench/tail/small"
+	largeKey     = "bench/tail/large"
+	tailTTL      = 9
+	largePause   = 50 * time.Millisecond
+	tailWarmUp   = time.Second
 )
 
 var (
@@ -44,15 +49,17 @@ var (
 	endpoints = flags.String("endpoints", "", "where the servers are")
 	prefix    = flags.String("prefix", "", "what the keys begin with")
 	deadline  = flags.Int("deadline", 5000, "steady: of each call, in milliseconds")
-	every     = flags.Int("every", 20, "steady: between the beginnings of two calls of a kind, in milliseconds")
+	every     = flags.Int("every", 20, "steady: between the beginnings of two calls of a kind, in milliseconds; tail: of two reads, in microseconds")
 	from      = flags.Int64("from", 0, "watch: the revision to begin with")
 	events    = flags.Int("events", 0, "watch: how many there will be")
 	method    = flags.String("method", "put", "unary: put, get or txn")
-	calls     = flags.Int64("calls", 0, "unary, lock: how many in all")
+	calls     = flags.Int64("calls", 0, "unary, lock, tail: how many in all")
 	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
 	valueSize = flags.Int("value-bytes", 16, "unary: the size of the value")
 	name      = flags.String("name", "", "lock: what it is called")
-	leases    = flags.Int("leases", 1000, "keepalive: how many leases")
+	leases    = flags.Int("leases", 0, "keepalive, tail: how many leases")
+	watched   = flags.String("watch", "", "tail: what the keys begin with that are watched meanwhile")
+	largeSize = flags.Int("large-bytes", 0, "tail: the size of a value that is read meanwhile")
 	ttl       = flags.Duration("ttl", 30*time.Second, "keepalive: their time to live, in whole seconds")
 	keep      = flags.Duration("keep", time.Minute, "keepalive: how long they are measured, a TTL after the last was granted")
 	value     = strings.Repeat("x", 40)
@@ -90,6 +97,8 @@ func run() error {
 		return watch(client)
 	case "unary":
 		return unary(client)
+	case "tail":
+		return tail(client)
 	case "lock":
 		return lock(client)
 	case "keepalive":
@@ -275,28 +284,117 @@ func watch(client *clientv3.Client) error {
 func unary(client *clientv3.Client) error {
 	payload := strings.Repeat("x", *valueSize)
 	// What is read and compared is there.
-	if err := ask(client, "put", payload); err != nil {
+	if err := ask(client, unaryKey, "put", payload); err != nil {
 		return err
 	}
-	call := func() error { return ask(client, *method, payload) }
+	call := func() error { return ask(client, unaryKey, *method, payload) }
 	return sampled(warmUpCalls, *inFlight, call)
 }
 
-func ask(client *clientv3.Client, method, payload string) error {
+func ask(client *clientv3.Client, key, method, payload string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var err error
 	switch method {
 	case "put":
-		_, err = client.Put(ctx, unaryKey, payload)
+		_, err = client.Put(ctx, key, payload)
 	case "get":
-		_, err = client.Get(ctx, unaryKey)
+		_, err = client.Get(ctx, key)
 	default:
-		isThere := clientv3.Compare(clientv3.ModRevision(unaryKey), ">", 0)
-		put, get := clientv3.OpPut(unaryKey, payload), clientv3.OpGet(unaryKey)
+		isThere := clientv3.Compare(clientv3.ModRevision(key), ">", 0)
+		put, get := clientv3.OpPut(key, payload), clientv3.OpGet(key)
 		_, err = client.Txn(ctx).If(isThere).Then(put).Else(get).Commit()
 	}
 	return err
+}
+
+// Small reads at a pace, beside whatever else the same client does meanwhile.
+func tail(client *clientv3.Client) error {
+	if _, err := client.Put(context.Background(), smallKey, "x"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := inputEnded()
+	go func() { <-ended; cancel() }()
+	beside := make(chan error, *leases+2)
+	if err := beginBeside(ctx, client, beside); err != nil {
+		return err
+	}
+	latencies := make([]time.Duration, *calls)
+	failures := make(chan error, *calls)
+	measure := begin()
+	due := time.Now()
+	begun := 0
+	for ctx.Err() == nil && begun < len(latencies) {
+		due = due.Add(time.Duration(*every) * time.Microsecond)
+		time.Sleep(time.Until(due))
+		go func(number int, due time.Time) {
+			err := ask(client, smallKey, "get", "")
+			latencies[number] = time.Since(due)
+			failures <- err
+		}(begun, due)
+		begun++
+	}
+	for range begun {
+		if err := <-failures; err != nil {
+			return err
+		}
+	}
+	measure.end(int64(begun))
+	select {
+	case err := <-beside:
+		return err
+	default:
+	}
+	out := bufio.NewWriter(os.Stdout)
+	for _, latency := range latencies[:begun] {
+		fmt.Fprintln(out, "latency", latency.Nanoseconds())
+	}
+	return out.Flush()
+}
+
+// What goes on until the process ends; why it has ended before is told.
+func beginBeside(ctx context.Context, client *clientv3.Client, ended chan<- error) error {
+	for range *leases {
+		lease, err := client.Grant(ctx, tailTTL)
+		if err != nil {
+			return err
+		}
+		renewals, err := client.KeepAlive(ctx, lease.ID)
+		if err != nil {
+			return err
+		}
+		go func() {
+			for range renewals {
+			}
+			ended <- errors.New("a lease is not kept alive any more")
+		}()
+	}
+	if *watched != "" {
+		messages := client.Watch(ctx, *watched, clientv3.WithPrefix())
+		go func() {
+			for range messages {
+			}
+			ended <- errors.New("the watch has ended")
+		}()
+	}
+	if *largeSize > 0 {
+		if _, err := client.Put(ctx, largeKey, strings.Repeat("x", *largeSize)); err != nil {
+			return err
+		}
+		go func() {
+			for {
+				if err := ask(client, largeKey, "get", ""); err != nil {
+					ended <- err
+					return
+				}
+				time.Sleep(largePause)
+			}
+		}()
+	}
+	rest(ctx, tailWarmUp)
+	return nil
 }
 
 // A lock that nobody else wants: locked and unlocked, one after the other.

@@ -19,6 +19,7 @@ mod peer;
 mod samples;
 mod server;
 mod steady;
+mod tail;
 mod unary;
 
 use std::fmt;
@@ -42,6 +43,8 @@ pub enum Order {
     Watch(Watch),
     /// As many calls as are asked for, so many at a time.
     Unary(Unary),
+    /// Small reads at a pace, beside what else the same client does.
+    Tail(Tail),
     /// What every client does that locks.
     #[command(flatten)]
     Lock(LockOrder),
@@ -118,6 +121,29 @@ pub struct Unary {
     /// The size of the value.
     #[arg(long)]
     pub value_bytes: usize,
+}
+
+/// Reads at a pace, and what goes on beside them.
+#[derive(Clone, Debug, Args)]
+pub struct Tail {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// How many in all.
+    #[arg(long)]
+    pub calls: u64,
+    /// Between the beginnings of two of them, in microseconds.
+    #[arg(long, value_parser = microseconds)]
+    pub every: Duration,
+    /// Leases that are kept alive meanwhile.
+    #[arg(long, default_value_t = 0)]
+    pub leases: u64,
+    /// What the keys begin with that are watched meanwhile.
+    #[arg(long)]
+    pub watch: Option<String>,
+    /// The size of a value that is read meanwhile, again and again; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub large_bytes: usize,
 }
 
 /// A lock that is free.
@@ -207,6 +233,7 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
         Order::Steady(order) => tasks.block_on(runtime, steady::run::<P>(order)),
         Order::Watch(order) => events::run::<P>(order, runtime, tasks),
         Order::Unary(order) => unary::run::<P>(order, runtime, tasks),
+        Order::Tail(order) => tail::run::<P>(order, runtime, tasks),
         Order::Lock(order) => locked::<P>(order, runtime, tasks),
         Order::Idle(order) => idle::run::<P>(order, runtime, tasks),
     })
