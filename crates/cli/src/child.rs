@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::descendants::Descendants;
 use crate::failure::SIGNALLED;
 use crate::stage;
 
@@ -37,22 +38,57 @@ impl Child {
 
     /// Sends it a signal. One that has ended by itself needs none.
     pub(crate) fn send(&self, signal: Signal) {
-        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Asks it to end, and after this time does not ask any more.
+    /// Asks it and all that descends from it to end, and after this time does not ask any more.
     pub(crate) async fn end(&mut self, grace: Duration) -> io::Result<u8> {
-        self.send(Signal::TERM);
+        // Before the first signal: by that some lose the parent that they are known by.
+        let mut descendants = Descendants::of(self.pid());
+        self.look(&mut descendants);
         // A stopped one hears nothing before it goes on.
-        self.send(Signal::CONT);
-        if let Ok(ended) = timeout(grace, self.wait()).await {
+        for signal in [Signal::TERM, Signal::CONT] {
+            self.send(signal);
+            descendants.send(signal);
+        }
+        if let Ok(ended) = timeout(grace, self.ended(&mut descendants)).await {
             return ended;
         }
         self.send(Signal::KILL);
+        let mut is_any = true;
+        while is_any {
+            // Until all are dead, those that live may have begun more.
+            is_any = self.look(&mut descendants);
+            descendants.send(Signal::KILL);
+            descendants.ended().await;
+        }
         self.wait().await
+    }
+
+    /// Waits until none of them is left.
+    async fn ended(&mut self, descendants: &mut Descendants) -> io::Result<u8> {
+        let status = self.wait().await?;
+        loop {
+            descendants.ended().await;
+            if !self.look(descendants) {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Whether there are any that can be ended.
+    fn look(&self, descendants: &mut Descendants) -> bool {
+        descendants.look(self.pid()).unwrap_or_else(|cause| {
+            eprintln!("tenure: what the command has begun may go on: {cause}");
+            false
+        })
+    }
+
+    /// `None` once it was waited for.
+    fn pid(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
 }
 

@@ -8,6 +8,7 @@ mod arguments;
 mod child;
 mod commands;
 mod connection;
+mod descendants;
 mod duration;
 mod failure;
 mod held;

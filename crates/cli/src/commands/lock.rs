@@ -35,16 +35,20 @@ Exit status: that of CMD, or 128 and the number of the signal that ended it; and
    0  without CMD: held, and given back at a signal
    2  the arguments are wrong
   75  not ours within --wait, or another with -E
- 123  the lock was lost; CMD was ended
+ 123  the lock was lost; CMD was ended, and what it had begun
  125  tenure itself failed, before CMD began or after it ended
  126  CMD cannot be run
  127  CMD was not found
  128 and n  signal n came while the lock was waited for
 
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD; but for INT and QUIT in the foreground
-of a terminal, which sends them to CMD itself. When the lock is lost CMD gets TERM, and then KILL;
-when tenure is killed, so is CMD (on Linux), and the lock is free once its lease has run out.
-What CMD has begun itself hears nothing of either: a script ends it in a trap, or execs it.
+of a terminal, which sends them to CMD itself.
+
+When the lock is lost CMD and all that descends from it get TERM, and what is left of them after
+--grace gets KILL; what a script begins in its trap for TERM has that time, too. What has made
+itself a daemon goes on, and what is another user's, which is said. On other systems than Linux it
+is CMD alone: there a script ends in its trap what it has begun.
+When tenure is killed, so is CMD alone (on Linux), and the lock is free once its lease has run out.
 
 CMD finds in its environment
   TENURE_LOCK_TOKEN    the fencing token, which rises with every grant of the lock (--token-env)
@@ -68,7 +72,7 @@ pub(crate) struct Arguments {
     /// The exit status where the lock was not ours in time.
     #[arg(short = 'E', long, value_name = "STATUS", default_value_t = NOT_OURS)]
     conflict_exit_code: u8,
-    /// How long CMD has between TERM and KILL when the lock is lost. Nobody else has the lock
+    /// How long CMD and what it has begun have between TERM and KILL when the lock is lost. Nobody else has the lock
     /// meanwhile, if it was lost because it could not be renewed: this is a part of the TTL.
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = duration::parse)]
     grace: Duration,

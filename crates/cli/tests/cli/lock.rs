@@ -4,13 +4,23 @@
 use rustix::process::Signal;
 use tenure_etcd::{Binary, Cluster, Options};
 
-use crate::run::{End, Run, bare, end, queued, send, tenure, until};
+use crate::run::{End, Run, bare, end, endpoint, heedful, queued, send, tenure, until};
 
 /// A command that ignores TERM and tells its own number and that of tenure.
 const STUBBORN: &str = "trap '' TERM; echo $$ $PPID; while :; do sleep 1 >/dev/null 2>&1; done";
 
 fn lock(name: &str, options: &[&str], command: &[&str]) -> Run {
     Run::of(tenure(&["lock", name]).args(options).arg("--").args(command))
+}
+
+/// Somebody else has to wait for it: until then it is a zombie.
+fn lives(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn take_by_force(endpoint: &str, name: &str) {
+    let taken = end(bare().args(["--endpoints", endpoint, "unlock", "--force", name]));
+    assert!(taken.out.contains("was taken from"), "{taken:?}");
 }
 
 fn is_free(name: &str) -> bool {
@@ -119,17 +129,13 @@ fn a_command_whose_parent_was_killed_is_gone_at_once() {
     let (command, parent) = pids.split_once(' ').expect("two numbers");
     assert_eq!(parent.parse(), Ok(holder.pid()));
     holder.signal(Signal::KILL);
-    let command = format!("/proc/{command}/stat");
-    // Somebody else has to wait for it: until then it is a zombie.
-    until("the end of the command", || {
-        std::fs::read_to_string(&command).map_or(true, |stat| stat.contains(") Z "))
-    });
+    let command = command.parse().expect("a number");
+    until("the end of the command", || !lives(command));
 }
 
 #[test]
 fn a_revoked_lease_ends_the_command_politely_and_then_at_all_costs() {
-    let polite =
-        "trap 'kill $!; echo TERM; exit 0' TERM; echo $TENURE_LOCK_LEASE; sleep 60 >/dev/null 2>&1 & wait";
+    let polite = "trap 'echo TERM; exit 0' TERM; echo $TENURE_LOCK_LEASE; sleep 60 >/dev/null 2>&1 & wait";
     let stubborn = "echo $TENURE_LOCK_LEASE; trap '' TERM; while :; do sleep 1 >/dev/null 2>&1; done";
     for (name, script, said) in [("polite", polite, "TERM\n"), ("stubborn", stubborn, "")] {
         let mut holder = lock(name, &["--grace", "0.5"], &["sh", "-c", script]);
@@ -183,7 +189,7 @@ fn a_server_that_freezes_takes_the_lock_and_the_command_along() {
 
 #[test]
 fn a_stopped_command_hears_of_its_end_too() {
-    let script = "trap 'kill $!; echo TERM; exit' TERM; echo $$; sleep 60 >/dev/null 2>&1 & wait";
+    let script = "trap 'echo TERM; exit' TERM; echo $$; sleep 60 >/dev/null 2>&1 & wait";
     let mut holder = lock("stopped", &["--grace", "8"], &["sh", "-c", script]);
     let pid: i32 = holder.line().parse().expect("a pid");
     send(pid, Signal::STOP);
@@ -191,4 +197,63 @@ fn a_stopped_command_hears_of_its_end_too() {
     assert_eq!(taken.status, 0, "{taken:?}");
     let ended = holder.end();
     assert_eq!((ended.status, ended.out.as_str()), (123, "TERM\n"), "{ended:?}");
+}
+
+/// In the foreground of a script, a child of its own that heeds TERM, and below that one that does not; both
+/// tell their numbers.
+const FAMILY: &str =
+    r#"sh -c 'echo $$; sh -c "$0" & wait' "trap '' TERM; echo \$\$; while :; do sleep 1; done"; echo more"#;
+
+#[test]
+fn what_a_script_has_begun_ends_with_the_lock() {
+    let mut embedded = Run::of(bare().args(["dev", "--listen", "127.0.0.1:0"]));
+    for endpoint in [endpoint(), embedded.line()] {
+        let mut command = bare();
+        command.args(["--endpoints", &endpoint, "lock", "family", "--grace", "0.5", "--"]);
+        let mut holder = Run::of(command.args(["sh", "-c", FAMILY]));
+        let pids = [(); 2].map(|()| holder.line().parse::<i32>().expect("a number"));
+        assert!(pids.iter().all(|pid| lives(*pid)));
+        take_by_force(&endpoint, "family");
+        let ended = holder.end();
+        assert_eq!((ended.status, ended.out.as_str()), (123, ""), "{ended:?}");
+        assert!(!pids.iter().any(|pid| lives(*pid)), "{pids:?}");
+    }
+}
+
+#[test]
+fn what_a_script_begins_at_its_end_has_the_grace_and_no_more() {
+    // It has lost its parent by the time it is looked for again.
+    let stays = r#"trap 'sh -c "trap \"\" TERM; echo \$\$; while :; do sleep 1; done" & exit' TERM
+        echo ready; sleep 60 & wait"#;
+    let mut holder = lock("newborn", &["--grace", "0.5"], &["sh", "-c", stays]);
+    holder.line();
+    take_by_force(&endpoint(), "newborn");
+    let pid = holder.line().parse().expect("a number");
+    assert_eq!(holder.end().status, 123);
+    assert!(!lives(pid));
+    let tidies = "trap 'sleep 0.1 && echo tidy' TERM; echo ready; sleep 60";
+    let mut holder = lock("tidy", &["--grace", "8"], &["sh", "-c", tidies]);
+    holder.line();
+    take_by_force(&endpoint(), "tidy");
+    let ended = holder.end();
+    assert_eq!((ended.status, ended.out.as_str()), (123, "tidy\n"), "{ended:?}");
+}
+
+#[test]
+fn what_is_not_the_commands_any_more_or_never_was_goes_on() {
+    let script = r#"sleep 60 >/dev/null 2>&1 & echo $!
+        exec "$0" lock others -- sh -c '(sleep 60 >/dev/null 2>&1 & echo $!); echo ready; exec sleep 60'"#;
+    let mut command = heedful("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_tenure")])
+        .env("ETCDCTL_ENDPOINTS", endpoint());
+    let mut holder = Run::of(&mut command);
+    let pids = [(); 2].map(|()| holder.line().parse().expect("a number"));
+    assert_eq!(holder.line(), "ready");
+    take_by_force(&endpoint(), "others");
+    assert_eq!(holder.end().status, 123);
+    for pid in pids {
+        assert!(lives(pid), "{pid}");
+        send(pid, Signal::KILL);
+    }
 }
