@@ -74,6 +74,7 @@ check_clippy() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
     cargo clippy --locked -p tenure --features "$OPTIONAL,rules-off" --all-targets -- -D warnings
     cargo clippy --locked -p tenure --no-default-features --lib -- -D warnings
+    cargo clippy --locked -p tenure-cli --features srv --all-targets -- -D warnings
 }
 
 # Once as everybody builds them, once with the features that docs.rs is told of.
@@ -128,6 +129,7 @@ optional_tests() {
     done
     tests -p tenure --features "$OPTIONAL" "${targets[@]}"
     tests -p tenure --features "$OPTIONAL" --lib client::metrics
+    tests -p tenure-cli --features srv --test cli connection::
 }
 
 # But for the quick start, and those that need a feature.

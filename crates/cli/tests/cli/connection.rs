@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tenure_etcd::{Binary, Cluster, Options};
 
-use crate::run::{End, bare, end, tenure};
+use crate::run::{End, bare, end, endpoint, tenure};
 
 /// Reads a key there.
 fn get(endpoint: &str, arguments: &[&str], variables: &[(&str, &str)]) -> End {
@@ -70,6 +70,12 @@ fn variables_of_etcdctl_that_are_set_for_all_its_commands_break_none_of_ours() {
         "PASSWORD",
         "DIAL_TIMEOUT",
         "COMMAND_TIMEOUT",
+        "KEEPALIVE_TIME",
+        "KEEPALIVE_TIMEOUT",
+        "DISCOVERY_SRV",
+        "DISCOVERY_SRV_NAME",
+        "INSECURE_DISCOVERY",
+        "INSECURE_TRANSPORT",
         "WRITE_OUT",
         "HEX",
         "INSECURE_SKIP_TLS_VERIFY",
@@ -87,6 +93,22 @@ fn variables_of_etcdctl_that_are_set_for_all_its_commands_break_none_of_ours() {
             &[],
             "\u{1}\n",
         ),
+        (
+            &[
+                ("ETCDCTL_KEEPALIVE_TIME", "2s"),
+                ("ETCDCTL_KEEPALIVE_TIMEOUT", "6s"),
+            ],
+            &[],
+            "\u{1}\n",
+        ),
+        (
+            &[
+                ("ETCDCTL_INSECURE_TRANSPORT", "true"),
+                ("ETCDCTL_INSECURE_DISCOVERY", "true"),
+            ],
+            &[],
+            "\u{1}\n",
+        ),
     ] {
         let got = got(variables, arguments);
         assert_eq!((got.status, got.out.as_str()), (0, out), "{variables:?}: {got:?}");
@@ -94,5 +116,40 @@ fn variables_of_etcdctl_that_are_set_for_all_its_commands_break_none_of_ours() {
     for format in ["json", "simple", "table"] {
         let json = got(&[("ETCDCTL_WRITE_OUT", format)], &["--json"]);
         assert!(json.status == 0 && json.out.contains("\"kvs\""), "{json:?}");
+    }
+}
+
+#[test]
+fn transport_that_is_not_to_be_insecure_is_not() {
+    let etcd = endpoint();
+    let without_scheme = etcd.trim_start_matches("http://");
+    assert_eq!(get(without_scheme, &[], &[]).status, 0);
+    for (flags, variables) in [
+        (&["--insecure-transport=false"][..], &[][..]),
+        (&[], &[("ETCDCTL_INSECURE_TRANSPORT", "false")]),
+    ] {
+        // It speaks no TLS.
+        assert_eq!(get(without_scheme, flags, variables).status, 1);
+        let plain = get(&etcd, flags, variables);
+        assert!(
+            plain.status == 1 && plain.errors.contains("without TLS"),
+            "{plain:?}"
+        );
+    }
+}
+
+#[test]
+fn a_domain_is_asked_for_its_members_or_it_is_said_that_it_cannot_be() {
+    // No name ends like that (RFC 6761, section 6.4).
+    for (flags, variables) in [
+        (&["--discovery-srv", "etcd.invalid"][..], &[][..]),
+        (&[], &[("ETCDCTL_DISCOVERY_SRV", "etcd.invalid")]),
+    ] {
+        let got = get(&endpoint(), flags, variables);
+        assert_eq!((got.status, got.out.as_str()), (1, ""), "{got:?}");
+        assert!(
+            got.errors.contains("\"etcd.invalid\"") && got.errors.contains("SRV records"),
+            "{got:?}"
+        );
     }
 }
