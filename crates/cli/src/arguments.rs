@@ -1,6 +1,7 @@
 //! The command line as a whole.
 
 use clap::builder::Resettable;
+use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
@@ -8,8 +9,8 @@ use crate::commands::{
     who,
 };
 use crate::connection::{Cluster, ENDPOINTS};
-use crate::output::Output;
-use crate::stage::{self, Stage};
+use crate::failure::{Failure, WRONG};
+use crate::output::{self, Output};
 
 /// Locks for the shell on etcd, and what else etcd has.
 ///
@@ -66,17 +67,47 @@ pub(crate) enum Command {
     Dev(dev::Arguments),
     /// Prints a script that completes the command line.
     Completions(completions::Arguments),
-    /// The step between a lock and its command.
-    #[command(name = stage::NAME, hide = true)]
-    Stage(Stage),
 }
 
 impl Arguments {
-    /// What this process was told; its end where that is wrong, or is a question for help.
-    pub(crate) fn told() -> Arguments {
-        let matches = with_variables(Arguments::command()).get_matches();
-        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// What this process was told.
+    ///
+    /// # Errors
+    ///
+    /// That is wrong, and the output is to be JSON. Where it is not, or it is a question for help, the process ends here.
+    pub(crate) fn told() -> Result<Arguments, Failure> {
+        let matches = with_usage(with_variables(Arguments::command())).try_get_matches();
+        matches.and_then(|matches| Arguments::from_arg_matches(&matches)).map_err(|error| {
+            if !error.use_stderr() || !output::asks_for_json(std::env::args_os().skip(1)) {
+                error.exit();
+            }
+            Failure::new(WRONG, sentence(&error))
+        })
     }
+}
+
+/// What is wrong, without the advice on what would not be.
+fn sentence(error: &clap::Error) -> String {
+    if let ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand = error.kind() {
+        return "a command is missing".to_owned();
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let sentence = lines.collect::<Vec<_>>().join(" ");
+    sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned()
+}
+
+/// Each says in its errors how it is used as it does in its help. By itself clap shows what a variable has set as if it
+/// were required.
+fn with_usage(mut command: clap::Command) -> clap::Command {
+    command.build();
+    with_own_usage(command)
+}
+
+fn with_own_usage(mut command: clap::Command) -> clap::Command {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    command.override_usage(usage).mut_subcommands(with_own_usage)
 }
 
 /// Without the variables that are empty: to etcdctl that is as if they were not there. Only those that name no

@@ -22,11 +22,17 @@ const UNTOLD: i32 = 127;
 pub(crate) struct Child(tokio::process::Child);
 
 impl Child {
-    /// Begins the command, with these variables beside our own. To be called on the thread that the
-    /// process began on: it is that one's end that the kernel tells the child of.
-    pub(crate) fn spawn(command: &[OsString], variables: &[(&str, OsString)]) -> io::Result<Child> {
+    /// Begins the command, with these variables beside our own; that it cannot be begun is said by itself, in
+    /// JSON or not. To be called on the thread that the process began on: it is that one's end that the
+    /// kernel tells the child of.
+    pub(crate) fn spawn(
+        command: &[OsString],
+        variables: &[(&str, OsString)],
+        as_json: bool,
+    ) -> io::Result<Child> {
         let mut staged = Command::new(stage::program()?);
-        staged.arg(stage::NAME).arg(std::process::id().to_string()).arg("--").args(command);
+        staged.arg(stage::NAME).args(as_json.then_some("--json"));
+        staged.arg(std::process::id().to_string()).arg("--").args(command);
         staged.envs(variables.iter().map(|(name, value)| (name, value)));
         staged.spawn().map(Child)
     }

@@ -10,6 +10,8 @@ use serde_json::json;
 
 /// Of a command that failed, but for those below.
 pub(crate) const FAILED: u8 = 1;
+/// Of every command: it was told what it cannot be told.
+pub(crate) const WRONG: u8 = 2;
 /// Of `lock` and `elect`: it was not ours within `--wait` (`EX_TEMPFAIL` of sysexits).
 pub(crate) const NOT_OURS: u8 = 75;
 /// Of `lock` and `elect`: it was ours, and was lost.

@@ -30,18 +30,22 @@ use commands::{
     who,
 };
 use failure::Failure;
+use stage::Stage;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::told();
-    let status = run(&arguments).unwrap_or_else(|failure| failure.tell(arguments.output.is_json()));
+    if let Some(stage) = Stage::told() {
+        return ExitCode::from(stage.run());
+    }
+    let status = match Arguments::told() {
+        Ok(arguments) => run(&arguments).unwrap_or_else(|failure| failure.tell(arguments.output.is_json())),
+        Err(failure) => failure.tell(true),
+    };
     ExitCode::from(status)
 }
 
 fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    match &arguments.command {
-        Command::Stage(stage) => return Err(stage.run()),
-        Command::Completions(told) => return completions::run(told, Arguments::command()).map(|()| 0),
-        _ => {}
+    if let Command::Completions(told) = &arguments.command {
+        return completions::run(told, Arguments::command()).map(|()| 0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(run_async(arguments));
@@ -77,8 +81,7 @@ async fn run_async(arguments: &Arguments) -> Result<u8, Failure> {
         | Command::Elect(_)
         | Command::Bench(_)
         | Command::Dev(_)
-        | Command::Completions(_)
-        | Command::Stage(_) => {}
+        | Command::Completions(_) => {}
     }
     Ok(0)
 }

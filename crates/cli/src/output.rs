@@ -1,5 +1,6 @@
 //! What goes to stdout: lines as etcdctl has them, tables for people, or JSON.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 
@@ -9,6 +10,9 @@ use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::Value;
+
+/// The variable with the format.
+const WRITE_OUT: &str = "ETCDCTL_WRITE_OUT";
 
 const HEAD: Style = Style::new().effects(Effects::BOLD);
 
@@ -26,7 +30,7 @@ pub(crate) struct Output {
         global = true,
         help_heading = "Output",
         value_name = "FORMAT",
-        env = "ETCDCTL_WRITE_OUT",
+        env = WRITE_OUT,
         hide_env_values = true,
         default_value = "simple",
         hide_default_value = true
@@ -45,6 +49,23 @@ enum Format {
     Table,
     /// As `--json`.
     Json,
+}
+
+/// Whether a command line that cannot be read asks for JSON. What is behind `--` is another's.
+pub(crate) fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let mut words = words.take_while(|word| word != "--");
+    let mut format = std::env::var(WRITE_OUT).unwrap_or_default();
+    while let Some(word) = words.next() {
+        let value = word.strip_prefix("--write-out").or_else(|| word.strip_prefix("-w"));
+        match value.map(|value| value.trim_start_matches('=')) {
+            _ if word == "--json" => return true,
+            Some("") => format = words.next().unwrap_or_default(),
+            Some(value) => value.clone_into(&mut format),
+            None => {}
+        }
+    }
+    format == "json"
 }
 
 impl Output {
@@ -94,5 +115,29 @@ impl Output {
             }
         }
         out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_in_the_ways_of_the_command_line() {
+        for (line, is_json) in [
+            ("get --json", true),
+            ("-w json get", true),
+            ("-w=json get", true),
+            ("-wjson get", true),
+            ("get --write-out json", true),
+            ("get --write-out=json", true),
+            ("get -w simple", false),
+            ("get -w", false),
+            ("lock a --ttl x -- jq --json", false),
+            ("get json", false),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            assert_eq!(asks_for_json(words), is_json, "{line}");
+        }
     }
 }

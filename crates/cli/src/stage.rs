@@ -9,17 +9,20 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::Args;
+use clap::Parser;
 use rustix::process::getppid;
 
 use crate::failure::{Failure, NOT_FOUND, NOT_RUNNABLE, OWN};
 
-/// What the subcommand is called.
+/// The first word of its command line. It is no command of those that people are shown.
 pub(crate) const NAME: &str = "stage-of-lock";
 
 /// What the stage is told.
-#[derive(Debug, Args)]
+#[derive(Debug, Parser)]
 pub(crate) struct Stage {
+    /// Whether failures are said in JSON.
+    #[arg(long)]
+    json: bool,
     /// Who is to live on.
     parent: i32,
     #[arg(last = true, required = true)]
@@ -35,8 +38,18 @@ pub(crate) fn program() -> io::Result<PathBuf> {
 }
 
 impl Stage {
-    /// Returns only where the command could not be begun.
-    pub(crate) fn run(&self) -> Failure {
+    /// What it is told, if this process is one.
+    pub(crate) fn told() -> Option<Stage> {
+        let words = || std::env::args_os().skip(1);
+        (words().next()? == NAME).then(|| Stage::parse_from(words()))
+    }
+
+    /// Returns only where the command could not be begun: the exit status.
+    pub(crate) fn run(&self) -> u8 {
+        self.begin().tell(self.json)
+    }
+
+    fn begin(&self) -> Failure {
         if let Err(cause) = end_with_parent() {
             return Failure::new(OWN, cause);
         }

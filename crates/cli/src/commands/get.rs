@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// By what it is ordered.
     #[arg(long, ignore_case = true)]
     sort_by: Option<SortBy>,
-    /// The keys without their values.
+    /// The keys without their values: behind each is an empty line, as etcdctl has it.
     #[arg(long)]
     keys_only: bool,
     /// How many keys there are.
@@ -125,9 +125,8 @@ impl Arguments {
             if !self.print_value_only {
                 output.bytes(&kv.key)?;
             }
-            if !self.keys_only {
-                output.bytes(&kv.value)?;
-            }
+            // Of keys alone the values are empty, and etcdctl prints them all the same.
+            output.bytes(&kv.value)?;
         }
         Ok(())
     }

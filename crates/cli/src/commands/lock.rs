@@ -174,7 +174,7 @@ impl Arguments {
         };
         match self.command.is_empty() {
             true => idle(granted, signals, output).await,
-            false => self.work(granted, signals).await,
+            false => self.work(granted, signals, output).await,
         }
     }
 
@@ -198,11 +198,12 @@ impl Arguments {
     }
 
     /// Runs the command for as long as the lock is ours.
-    async fn work(&self, granted: Granted, signals: &mut Signals) -> Result<u8, Failure> {
+    async fn work(&self, granted: Granted, signals: &mut Signals, output: &Output) -> Result<u8, Failure> {
         if !granted.is_valid() {
             return Err(granted.failure(&granted.lost().await));
         }
-        let mut child = Child::spawn(&self.command, &granted.variables(&self.token_env))?;
+        let variables = granted.variables(&self.token_env);
+        let mut child = Child::spawn(&self.command, &variables, output.is_json())?;
         let status = loop {
             tokio::select! {
                 biased;

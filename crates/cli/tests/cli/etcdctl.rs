@@ -67,6 +67,8 @@ fn what_both_have_they_say_in_the_same_words() {
         &["get", "--from-key", "k/2", "--limit=1", "--hex"],
         &["get", "k/1", "--rev=2", "-w", "json"],
         &["get", "--prefix", "k/", "-w", "json"],
+        &["get", "--prefix", "k/", "--keys-only"],
+        &["get", "--prefix", "k/", "--keys-only", "--hex"],
         &["get", "--prefix", "k/", "--keys-only", "-w", "json"],
         &["get", "--prefix", "k/", "--limit=1", "-w", "json"],
         &["get", "k/1", "--consistency=s", "-w", "json"],

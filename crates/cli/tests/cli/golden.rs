@@ -288,11 +288,8 @@ fn the_command_line() {
     let mut seen = Transcript::without_etcd("usage");
     for arguments in [
         &["--help"][..],
-        &["lock", "--help"],
-        &["elect", "--help"],
-        &["get", "--help"],
-        &["bench", "--help"],
         &["frobnicate"],
+        &["--json", "frobnicate"],
         &["--endpoints", "ftp://a", "get", "a"],
         &[
             "--endpoints",
@@ -310,7 +307,7 @@ fn the_command_line() {
     ] {
         seen.run(arguments);
     }
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = end(bare().args(["completions", shell]));
         assert!(
             script.status == 0 && script.out.contains("snapshot"),
@@ -318,4 +315,53 @@ fn the_command_line() {
         );
     }
     seen.check();
+}
+
+/// But for the options that all have, which are in the help of the command itself.
+#[test]
+fn the_help_of_each_command() {
+    let mut seen = Transcript::without_etcd("help");
+    let mut paths = commands(&seen, &[]);
+    let mut next = 0;
+    while let Some(path) = paths.get(next).cloned() {
+        paths.splice(next + 1..next + 1, commands(&seen, &path));
+        next += 1;
+        let mut arguments: Vec<_> = path.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let help = seen.start(&arguments).end();
+        assert_eq!(help.status, 0, "{help:?}");
+        seen.note(&arguments, &own(&help.out));
+    }
+    assert!(paths.len() > 25, "{paths:?}");
+    seen.check();
+}
+
+/// Those below one, from its help.
+fn commands(seen: &Transcript, path: &[String]) -> Vec<Vec<String>> {
+    let arguments: Vec<_> = path.iter().map(String::as_str).chain(["-h"]).collect();
+    let help = seen.start(&arguments).end().out;
+    let list = help.split_once("\nCommands:\n").map_or("", |(_, list)| list);
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    let names = lines
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
+    names
+        .filter(|name| *name != "help")
+        .map(|name| [path, &[name.to_owned()]].concat())
+        .collect()
+}
+
+fn own(help: &str) -> String {
+    let mut is_own = true;
+    let mut own = String::new();
+    for line in help.lines() {
+        if !line.is_empty() && !line.starts_with(' ') {
+            is_own = !line.starts_with("Connection (") && line != "Output:";
+        }
+        if is_own {
+            own.push_str(line.trim_end());
+            own.push('\n');
+        }
+    }
+    own
 }

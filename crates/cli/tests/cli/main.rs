@@ -15,3 +15,4 @@ mod signals;
 mod status;
 mod terminal;
 mod tls;
+mod usage;

@@ -1,5 +1,7 @@
 //! On a terminal, which script(1) makes: Ctrl-C reaches the command once, and what has colours there
-//! has none in a pipe.
+//! has none in a pipe, nor is anything drawn there.
+
+use std::fs;
 
 use rustix::process::Signal;
 
@@ -51,6 +53,59 @@ fn a_ladder_is_seen_while_it_is_climbed_and_its_table_comes_after_that() {
         assert!(live.contains(part), "{part}: {seen:?}");
     }
     assert!(!table.contains("rung"), "{seen:?}");
+}
+
+#[test]
+fn a_snapshot_has_a_bar_while_it_is_saved() {
+    let file = saved("seen");
+    let seen = on_terminal(&format!(
+        "{} --endpoints {} snapshot save {file}",
+        env!("CARGO_BIN_EXE_tenure"),
+        endpoint()
+    ));
+    let seen = seen.end();
+    assert_eq!(seen.status, 0, "{seen:?}");
+    let (bar, after) = seen.out.split_once("Snapshot saved at").expect(&seen.out);
+    assert!(bar.contains("KiB of ") && bar.contains(" left"), "{seen:?}");
+    // It is wiped off before the last word.
+    let wiped = bar.rsplit_once(" left").expect(bar).1;
+    assert!(wiped.contains("\u{1b}[2K"), "{seen:?}");
+    assert!(!after.contains(" left"), "{seen:?}");
+    fs::remove_file(file).expect("the file");
+}
+
+#[test]
+fn nothing_is_drawn_where_stderr_is_no_terminal() {
+    let (file, errors) = (saved("unseen"), saved("errors"));
+    for (command, said) in [
+        (format!("snapshot save {file}"), "Snapshot saved at"),
+        (
+            "bench --name off-terminal --rungs 2 --seconds 0.2".to_owned(),
+            "tasks ",
+        ),
+    ] {
+        let line = format!(
+            "{} --endpoints {} {command} 2>{errors}",
+            env!("CARGO_BIN_EXE_tenure"),
+            endpoint()
+        );
+        let run = on_terminal(&line).end();
+        assert_eq!(run.status, 0, "{run:?}");
+        let before = run.out.split_once(said).expect(&run.out).0;
+        assert!(!before.contains("KiB") && !before.contains("rung"), "{run:?}");
+        assert_eq!(fs::read_to_string(&errors).expect("the file"), "");
+    }
+    for file in [file, errors] {
+        fs::remove_file(file).expect("the file");
+    }
+}
+
+fn saved(name: &str) -> String {
+    format!(
+        "{}/terminal-{}-{name}",
+        env!("CARGO_TARGET_TMPDIR"),
+        std::process::id()
+    )
 }
 
 #[test]
