@@ -2,7 +2,7 @@
 
 use crate::time;
 
-/// The machine, the process, what it does, and since when it has asked for it.
+/// The machine, the process, what it does, and since when: now.
 pub(crate) fn told(doing: Option<&str>) -> String {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();

@@ -10,7 +10,7 @@
 mod granted;
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::process::Signal;
@@ -79,7 +79,7 @@ pub(crate) struct Arguments {
     /// The environment variable with the fencing token.
     #[arg(long, value_name = "NAME", default_value = "TENURE_LOCK_TOKEN", value_parser = variable)]
     token_env: String,
-    /// What others see of the holder. Default: machine, process, command and time.
+    /// What others see of the holder. Default: machine, process, command, and since when it waits, or has the lock.
     #[arg(long, value_name = "TEXT")]
     value: Option<String>,
     /// What runs under the lock. Without it the key is printed, and the lock is held until a signal.
@@ -155,6 +155,7 @@ impl Arguments {
 
     /// Waits for the lock, and does under it what there is to do.
     async fn hold(&self, session: &Session, signals: &mut Signals, output: &Output) -> Result<u8, Failure> {
+        let asked = Instant::now();
         let mutex = session.mutex(&self.name).one_token_per_key().value(self.value());
         let waited = tokio::select! {
             biased;
@@ -166,11 +167,14 @@ impl Arguments {
             Waited::TooLong => return Ok(self.conflict_exit_code),
             Waited::Signalled(signal) => return Ok(signalled(signal)),
         };
+        // Times are to the second: who has waited longer has it since another time.
+        let is_late = self.value.is_none() && asked.elapsed() >= Duration::from_secs(1);
+        let value = is_late.then(|| self.value());
         // The command has no part in a signal that comes before it is there.
         let granted = tokio::select! {
             biased;
             signal = signals.next() => return Ok(signalled(signal)),
-            granted = Granted::new(guard, &self.name) => granted?,
+            granted = Granted::new(guard, &self.name, value) => granted?,
         };
         match self.command.is_empty() {
             true => idle(granted, signals, output).await,

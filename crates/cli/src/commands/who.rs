@@ -13,6 +13,11 @@ use crate::output::Output;
 
 /// What `who` is told.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The second column is what each says of itself. `tenure lock` says since when, in UTC and by the
+clock of its machine: who has the lock since when it has it, who waits since when it waits. Others
+may say something else, or nothing; in an election it is the proposal. etcd itself knows revisions,
+not times: the third column has that at which each joined the queue.")]
 pub(crate) struct Arguments {
     /// The name of the lock or of the election.
     name: String,
@@ -31,7 +36,7 @@ pub(crate) async fn run(arguments: &Arguments, etcd: &Connection, output: &Outpu
         return Ok(output.line(format_args!("nobody has {:?}", arguments.name))?);
     }
     let rows = queue.iter().enumerate().map(|(at, entry)| row(at, entry, left)).collect();
-    Ok(output.table(&["place", "who", "since revision", "lease", "key"], rows)?)
+    Ok(output.table(&["place", "who", "queued at revision", "lease", "key"], rows)?)
 }
 
 /// How long the lease lives on if it is not renewed.

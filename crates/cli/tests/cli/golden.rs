@@ -183,12 +183,11 @@ fn locks_and_elections() {
     let mut seen = Transcript::new("lock");
     seen.run(&["who", "jobs"]);
     seen.run(&["unlock", "--force", "jobs"]);
-    let mut holder = seen.start(&["lock", "jobs", "--value", "the holder"]);
-    seen.note(
-        &["lock", "jobs", "--value", "the holder"],
-        &(holder.line() + "\n"),
-    );
-    let waits = ["lock", "jobs", "--", "echo", "mine"];
+    let holds = ["lock", "jobs"];
+    let mut holder = seen.start(&holds);
+    seen.note(&holds, &(holder.line() + "\n"));
+    // With the time that it says by itself it would say another one once it is granted.
+    let waits = ["lock", "jobs", "--value", "the next", "--", "echo", "mine"];
     let waiting = seen.start(&waits);
     until("a second one in the queue", || {
         seen.start(&["who", "jobs"]).end().out.lines().count() == 3
@@ -198,7 +197,7 @@ fn locks_and_elections() {
     seen.run(&["lock", "jobs", "--wait", "0", "--", "true"]);
     seen.run(&["unlock", "jobs"]);
     seen.run(&["unlock", "--force", "jobs"]);
-    seen.take_down(&["lock", "jobs", "--value", "the holder"], holder);
+    seen.take_down(&holds, holder);
     seen.take_down(&waits, waiting);
     seen.run(&[
         "lock",

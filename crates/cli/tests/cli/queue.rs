@@ -4,9 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tenure_etcd::{Binary, Line};
 
-use crate::run::{Run, end, endpoint, queued, tenure, until};
+use crate::run::{Run, bare, end, endpoint, queued, tenure, until};
 
 /// Holds the lock until a line comes.
 fn holder(name: &str) -> Run {
@@ -126,4 +127,86 @@ fn etcdctl_waits_in_the_same_queue_and_we_wait_behind_it() {
         let ours = end(&mut tenure(&["lock", "mixed", "--", "sh", "-c", script]));
         assert_eq!(end(&mut theirs(script)).status, ours.status);
     }
+}
+
+/// Of the holder, and of those that wait.
+fn entries(endpoint: &str, name: &str) -> Vec<Value> {
+    let answer = end(bare().args(["--endpoints", endpoint, "--json", "who", name]));
+    let mut who: Value = serde_json::from_str(&answer.out).unwrap_or_else(|_| panic!("{answer:?}"));
+    let waiting = who["queue"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    [who["holder"].take()]
+        .into_iter()
+        .filter(|entry| !entry.is_null())
+        .chain(waiting)
+        .collect()
+}
+
+/// A time as RFC 3339 has it, in one form: as text it is in the order of time.
+fn since(entry: &Value) -> String {
+    let value = entry["value"].as_str().expect("a text");
+    value.rsplit_once(" since ").expect(value).1.to_owned()
+}
+
+#[test]
+fn who_waits_says_since_when_and_who_has_it_since_when_it_has_it() {
+    let mut embedded = Run::of(bare().args(["dev", "--listen", "127.0.0.1:0"]));
+    let etcdctl = Binary::find().expect("an etcd").etcdctl().expect("an etcdctl");
+    // Another client waits, too, behind who writes its key anew.
+    for (endpoint, theirs) in [(endpoint(), Command::new(etcdctl)), (embedded.line(), bare())] {
+        let wants = |mut command: Command, script: &str| {
+            command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint]);
+            Run::of(command.args(["lock", "since", "--", "sh", "-c", script]))
+        };
+        let mut first = wants(bare(), "echo ready; read -r _");
+        first.line();
+        let mut second = wants(bare(), "echo ready; read -r _");
+        until("a second one in the queue", || {
+            entries(&endpoint, "since").len() == 2
+        });
+        let third = wants(theirs, "echo third");
+        until("a third one in the queue", || {
+            entries(&endpoint, "since").len() == 3
+        });
+        let waited = entries(&endpoint, "since");
+        let asked = since(&waited[1]);
+        // Times are to the second, and who has waited for less has not waited.
+        let last = waited[..2].iter().map(since).max().expect("two");
+        until("a second that is over", || {
+            let over = end(Command::new("date").args(["-u", "-d", "1 second ago", "+%FT%TZ"]));
+            over.out.trim() > last.as_str()
+        });
+        assert_eq!(first.end().status, 1);
+        second.line();
+        let holding = entries(&endpoint, "since");
+        assert_eq!(holding.len(), 2, "{holding:?}");
+        assert!(since(&holding[0]) > asked, "{holding:?} {waited:?}");
+        assert_eq!(holding[1], waited[2], "it waits as before");
+        for same in ["key", "created", "lease"] {
+            assert_eq!(holding[0][same], waited[1][same]);
+        }
+        second.write(b"\n");
+        assert_eq!(second.end().status, 0);
+        assert_eq!(third.end().out, "third\n");
+        assert!(entries(&endpoint, "since").is_empty());
+    }
+}
+
+#[test]
+fn what_a_holder_is_to_say_of_itself_it_says_and_nothing_else() {
+    let holder = holder("own-value");
+    let mut second = Run::of(&mut tenure(&[
+        "lock",
+        "own-value",
+        "--value",
+        "text",
+        "--",
+        "sh",
+        "-c",
+        "echo ready; read -r _",
+    ]));
+    until("a second one in the queue", || queued("own-value") == 2);
+    assert_eq!(holder.end().status, 1);
+    second.line();
+    let entries = entries(&endpoint(), "own-value");
+    assert_eq!(entries[0]["value"], "text");
 }

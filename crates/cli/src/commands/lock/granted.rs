@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use serde_json::Value;
 use tenure::{Guard, Lost};
@@ -18,8 +19,18 @@ pub(super) struct Granted {
     name: String,
 }
 
+/// How long the command waits at most for what others see of the holder.
+const TELL_MAX: Duration = Duration::from_secs(1);
+
 impl Granted {
-    pub(super) async fn new(guard: Guard, name: &str) -> Result<Granted, Failure> {
+    /// `value`: what the key is to say from now on, if not what it has said while the lock was waited for.
+    pub(super) async fn new(guard: Guard, name: &str, value: Option<String>) -> Result<Granted, Failure> {
+        if let Some(value) = value {
+            let (key, lease) = (guard.key().to_vec(), guard.session().lease_id());
+            // A write to the key leaves its place, and only its deletion moves the queue. Where it fails the key says
+            // what it said before, and whether the lock is lost is seen below.
+            let _ = guard.fenced().timeout(TELL_MAX).put(key, value).lease(lease).await;
+        }
         let (created, name) = (guard.token().create_revision(), name.to_owned());
         match Held::see(guard.session().client(), guard.key(), created).await? {
             Some(held) => Ok(Granted { guard, held, name }),
