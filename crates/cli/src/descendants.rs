@@ -49,8 +49,8 @@ mod linux {
         pub(crate) fn of(command: Option<Pid>) -> Descendants {
             // What another program had begun before it became this one by exec is our child too, and what
             // loses its parent there would be; that of a whole container is the first process's.
-            let is_command = |(pid, parent): &(Pid, Pid)| *parent != getpid() || Some(*pid) == command;
-            let is_alone = getpid() != Pid::INIT && parents().is_ok_and(|all| all.iter().all(is_command));
+            let is_other = |(pid, parent): &(Pid, Pid)| *parent == getpid() && Some(*pid) != command;
+            let is_alone = getpid() != Pid::INIT && parents().is_ok_and(|all| !all.iter().any(is_other));
             Descendants {
                 adopts: is_alone && set_child_subreaper(Some(getpid())).is_ok(),
                 known: Vec::new(),
@@ -111,12 +111,16 @@ mod linux {
         /// more, now that it is held.
         fn add(&mut self, pid: Pid, command: Option<Pid>) -> io::Result<()> {
             let fd = match pidfd_open(pid, PidfdFlags::empty()) {
-                Err(Errno::SRCH) => return Ok(()),
+                // Both say that it is gone: the other one of kernels that find a number whose process is not there.
+                Err(Errno::SRCH | Errno::INVAL) => return Ok(()),
                 fd => fd?,
             };
-            if parent(pid).is_some_and(|parent| self.is_parent(parent, command)) {
-                let is_refused = false;
-                self.known.push(Process { pid, fd, is_refused });
+            let is_refused = false;
+            let process = Process { pid, fd, is_refused };
+            let is_descendant = parent(pid).is_some_and(|parent| self.is_parent(parent, command));
+            // What we have adopted is there after its end, until ours.
+            if is_descendant && process.is_alive() {
+                self.known.push(process);
             }
             Ok(())
         }
@@ -130,7 +134,7 @@ mod linux {
         }
     }
 
-    /// Each process that has not ended, and its parent.
+    /// Each process, and its parent.
     fn parents() -> io::Result<Vec<(Pid, Pid)>> {
         let entries = fs::read_dir("/proc")?.filter_map(Result::ok);
         let pids =
@@ -138,7 +142,7 @@ mod linux {
         Ok(pids.filter_map(|pid| Some((pid, parent(pid)?))).collect())
     }
 
-    /// `None`: it has ended, or has none.
+    /// `None`: it is gone, or has none.
     fn parent(pid: Pid) -> Option<Pid> {
         let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
         parent_in(&String::from_utf8_lossy(&stat))
@@ -147,12 +151,8 @@ mod linux {
     /// Of `PID (NAME) STATE PARENT ..`; a name may have brackets and blanks in it (proc(5)).
     fn parent_in(stat: &str) -> Option<Pid> {
         let (_, behind) = stat.rsplit_once(')')?;
-        let mut fields = behind.split_ascii_whitespace();
-        let (state, parent) = (fields.next()?, fields.next()?);
-        match state {
-            "Z" | "X" => None,
-            _ => parent.parse().ok().and_then(Pid::from_raw),
-        }
+        // What is told as a zombie may have lost its first thread only.
+        behind.split_ascii_whitespace().nth(1)?.parse().ok().and_then(Pid::from_raw)
     }
 
     #[cfg(test)]
@@ -164,7 +164,7 @@ mod linux {
             for (stat, parent) in [
                 ("7 (sh) S 5 7 5 0", Pid::from_raw(5)),
                 ("7 (a) S 9 (b) R 5 7", Pid::from_raw(5)),
-                ("7 (ended) Z 5 7", None),
+                ("7 (zombie) Z 5 7", Pid::from_raw(5)),
                 ("1 (init) S 0 1", None),
                 ("", None),
             ] {
