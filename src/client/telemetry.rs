@@ -131,8 +131,11 @@ pub struct LockTelemetry {
     pub handed_off: u64,
     /// How often one was locked again, with no request, that [lingered](crate::Mutex::linger) in the session.
     pub relocked: u64,
-    /// Locks of a [`Mutex`](crate::Mutex) that were lost to their holder. It is noticed when the guard is
-    /// released or dropped; with an owner or a maximum hold, when it happens.
+    /// Locks of a [`Mutex`](crate::Mutex) that were lost to their holder, each once and when it happens,
+    /// whatever the holder does: when the session is over, be it closed here, or the guard's
+    /// [maximum hold](crate::Mutex::hold_at_most). That somebody deleted the key is known where it is watched, for an
+    /// [owner](crate::Mutex::owner) or since it [lingers](crate::Mutex::linger); else it counts with the
+    /// guard's [release](crate::Guard::release), and where that is dropped, not at all.
     pub lost: u64,
     /// From asking etcd to its grant, of [`LockTelemetry::granted`]. The wait for the session's own turn is not in it.
     pub waits: Latencies,

@@ -211,10 +211,16 @@ impl Cell {
         state.seat.take().ok_or(Lost::HeldTooLong)
     }
 
-    /// The grant is over, whatever its guard does.
-    fn lose(&self, lost: Lost) {
-        self.state().lost.get_or_insert(lost);
+    /// The grant is over, whatever its guard does. Whether there is one: it may have been given back just now.
+    fn lose(&self, lost: Lost) -> bool {
+        let mut state = self.state();
+        if state.seat.is_none() {
+            return false;
+        }
+        state.lost.get_or_insert(lost);
+        drop(state);
         self.news.notify_waiters();
+        true
     }
 
     /// What is left of a grant that was lost goes, and is granted to nobody: whoever held it may
@@ -243,10 +249,11 @@ async fn watch_over(cell: Arc<Cell>, shared: Arc<Shared>, slot: Arc<Slot>, mark:
         }
     };
     let done = race(cell.done.notified(), shared.lease().ended());
-    if let Either::Left(Either::Left(lost) | Either::Right(lost)) =
-        race(race(too_long, taken_away), done).await
-    {
-        cell.lose(lost);
+    let Either::Left(Either::Left(lost) | Either::Right(lost)) = race(race(too_long, taken_away), done).await
+    else {
+        return;
+    };
+    if cell.lose(lost) {
         slot.lost();
         // For so long nobody else is to have what this holder may still use.
         let delay = match lost {

@@ -24,7 +24,7 @@ use crate::net::clock;
 use crate::net::race::{Either, race};
 use crate::pb::etcdserverpb::RangeResponse;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
-use crate::types::KeyRange;
+use crate::types::{KeyRange, Revision};
 
 /// The task looks at the lock no more often than this.
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(1);
@@ -141,10 +141,12 @@ impl Recall {
                 Event::Put { kv, .. } if place.is_entry_of_another(&kv.key) => {
                     rests |= self.is_unpaid(word.recall());
                 }
-                Event::Delete { kv, .. } if kv.key == place.key => word.lose(kv.mod_revision),
+                Event::Delete { kv, .. } if kv.key == place.key => {
+                    self.slot.deleted(Revision(kv.mod_revision));
+                }
                 // Another session of the owner has taken it over.
                 Event::Put { kv, .. } if kv.key == place.key && kv.lease != place.lease.0 => {
-                    word.lose(kv.mod_revision);
+                    self.slot.deleted(Revision(kv.mod_revision));
                 }
                 _ => {}
             }

@@ -87,7 +87,8 @@ impl Slots {
     }
 
     /// The session has ended: there is no turn to be had any more, and whoever waits for one is
-    /// told. So thousands wait with neither a timer nor an ear for the session each.
+    /// told. So thousands wait with neither a timer nor an ear for the session each. And what is held
+    /// is lost.
     pub(super) fn close(&self) {
         let slots: Vec<Arc<Slot>> = {
             let mut names = self.lock();
@@ -96,6 +97,8 @@ impl Slots {
         };
         for slot in slots {
             slot.turn.close();
+            // Its key goes with the lease, if it is not gone: later than any other.
+            slot.deleted(Revision(i64::MAX));
         }
     }
 
@@ -175,7 +178,18 @@ impl Slot {
     pub(super) fn granted(&self, created: Revision) {
         let now = clock::now();
         self.grants.granted(now);
-        self.word.granted(created.0, now.0);
+        if !self.word.granted(created.0, now.0) {
+            self.lost();
+        }
+    }
+
+    /// The own key was deleted at this revision; see [`Word::lose`].
+    pub(super) fn deleted(&self, deleted: Revision) {
+        // Whoever had it may count the loss too. That is once, but where it has another key by now: two round
+        // trips later, and never with the session's end.
+        if self.word.lose(deleted.0) {
+            self.lost();
+        }
     }
 
     /// How often the key was taken over that is granted. Only for who has the turn.

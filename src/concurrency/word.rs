@@ -165,16 +165,18 @@ impl Word {
         }
     }
 
-    /// The key is ours. Only while Registering.
-    pub(super) fn granted(&self, created: i64, now: u64) {
+    /// The key is ours. Only while Registering. Says false where it is lost already.
+    pub(super) fn granted(&self, created: i64, now: u64) -> bool {
         // Relaxed: who reads them has seen Held or Idle, which is written after.
         self.created.store(created, Ordering::Relaxed);
         self.since.store(now, Ordering::Relaxed);
         let _ = self.change(|word| Some((word & !TAG) | HELD));
         // Its end may have been heard before its beginning. See `lose`.
-        if self.deleted.load(Ordering::Relaxed) > created {
+        let is_lost = self.deleted.load(Ordering::Relaxed) > created;
+        if is_lost {
             self.taint();
         }
+        !is_lost
     }
 
     /// Whoever has the turn is done. Where this says true, the key stays for the next
@@ -230,18 +232,20 @@ impl Word {
 
     /// The own key was deleted at this revision, by somebody. It is final for the key that was
     /// ours then; [`Word::collect`] is to be called. A later key may be taken for it, which costs a
-    /// register and no more.
-    pub(super) fn lose(&self, deleted: i64) {
+    /// register and no more. Says whether somebody had the lock.
+    pub(super) fn lose(&self, deleted: i64) -> bool {
         self.deleted.fetch_max(deleted, Ordering::Relaxed);
+        let mut was_held = false;
         // Written also where it does not change: then whoever makes it Held sees the revision.
         let _ = self.change(|word| {
-            Some(match word & TAG {
-                HELD | IDLE if self.created.load(Ordering::Relaxed) < deleted => {
-                    (word & !(TAG | LINGERS)) | LOST
-                }
-                _ => word,
+            let is_lost = matches!(word & TAG, HELD | IDLE) && self.created.load(Ordering::Relaxed) < deleted;
+            was_held = is_lost && word & TAG == HELD;
+            Some(match is_lost {
+                true => (word & !(TAG | LINGERS)) | LOST,
+                false => word,
             })
         });
+        was_held
     }
 
     pub(super) fn in_use(&self) -> Use {
@@ -310,7 +314,7 @@ impl Word {
     }
 
     /// The word after a step, or as it was found where there is none.
-    fn change(&self, step: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+    fn change(&self, mut step: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
         let mut word = self.load();
         loop {
             let Some(next) = step(word) else {

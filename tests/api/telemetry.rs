@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure::{Client, Delivery, LeaseEnd, LeaseId, Origin, StateEvent, StateEvents};
+use tenure::{Client, Delivery, Guard, LeaseEnd, LeaseId, Mutex, Origin, StateEvent, StateEvents};
 use tenure_proxy::{Ending, Proxy};
 
 use crate::hand_off::waiting;
@@ -19,6 +19,33 @@ async fn behind_a_proxy() -> (Client, Proxy) {
     let proxy = Proxy::start(&endpoints()[0]).expect("a proxy");
     let client = Client::connect([proxy.endpoint()]).await.expect("a client");
     (viewed(client), proxy)
+}
+
+/// Waits until so many locks were counted as lost, and no more.
+async fn until_lost(client: &Client, count: u64) {
+    patiently("a loss that is counted", async {
+        while client.telemetry().locks.lost < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(client.telemetry().locks.lost, count);
+}
+
+/// The lock, from a key that lingered: its watch is there.
+async fn relocked(mutex: &Mutex) -> Guard {
+    patiently("a key that lingers", async {
+        loop {
+            let guard = mutex.lock().await.unwrap();
+            if guard.token().sequence() > 0 {
+                return guard;
+            }
+            // Time for the watch.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            guard.release().await.unwrap();
+        }
+    })
+    .await
 }
 
 async fn next(events: &mut StateEvents) -> StateEvent {
@@ -171,6 +198,110 @@ fn a_lost_lease_is_counted_and_told_and_so_is_the_lock_on_it() {
         client.lease(TTL).await.unwrap().revoke().await.unwrap();
         let leases = client.telemetry().leases;
         assert_eq!((leases.kept, leases.lost), (2, 1), "a revoked lease is not lost");
+    });
+}
+
+#[test]
+fn locks_are_counted_as_lost_with_their_session_while_their_holders_hang() {
+    run(async {
+        let (client, other) = (client().await, client().await);
+        let session = client.session().ttl(TTL_SHORT).await.unwrap();
+        let hung = session.mutex("telemetry/hung").lock().await.unwrap();
+        let handed = session.mutex("telemetry/hung-handed").hand_off(u32::MAX, LONG);
+        let first = handed.lock().await.unwrap();
+        let second = waiting(&handed);
+        drop(first);
+        let handed_on = patiently("a hand-off", second).await.unwrap();
+        let bounded = session.mutex("telemetry/hung-bounded").hold_at_most(LONG).lock().await.unwrap();
+        // Nobody has this one, and that one was given back.
+        let idle = session.mutex("telemetry/hung-idle").linger(LONG).linger_at_most(LONG);
+        drop(relocked(&idle).await);
+        session.mutex("telemetry/hung-not").lock().await.unwrap().release().await.unwrap();
+        other.lease_revoke(session.lease_id()).await.unwrap();
+        until_lost(&client, 3).await;
+        hung.release().await.unwrap_err();
+        drop((handed_on, bounded));
+        assert!(idle.lock().await.is_err() && handed.try_lock().await.is_err());
+        drop((idle, handed, session));
+        assert_eq!(client.telemetry().locks.lost, 3, "and not again with the guards");
+    });
+}
+
+#[test]
+fn a_lock_that_is_held_for_too_long_is_counted_as_lost_while_its_holder_hangs() {
+    run(async {
+        let client = client().await;
+        let session = client.session().ttl(TTL).await.unwrap();
+        let mutex = session.mutex("telemetry/too-long");
+        let in_time = mutex.clone().hold_at_most(LONG).lock().await.unwrap();
+        drop(in_time);
+        for lost in 1..=2 {
+            let short = mutex.clone().hold_at_most(Duration::from_millis(50));
+            let hung = short.lock().await.unwrap();
+            until_lost(&client, lost).await;
+            patiently("the next grant", mutex.lock()).await.unwrap().release().await.unwrap();
+            hung.release().await.unwrap_err();
+        }
+        session.close().await.unwrap();
+        assert_eq!(client.telemetry().locks.lost, 2);
+    });
+}
+
+#[test]
+fn a_guard_that_goes_in_time_is_not_lost_though_the_news_of_that_comes_late() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = client().await;
+        let session = client.session().ttl(TTL).await.unwrap();
+        let mutex = session.mutex("telemetry/in-time");
+        let hold = Duration::from_millis(500);
+        drop(mutex.clone().hold_at_most(hold).lock().await.unwrap());
+        // Nobody else has the thread until its time is over.
+        std::thread::sleep(hold);
+        let guard = patiently("the next grant", mutex.lock()).await.unwrap();
+        guard.release().await.unwrap();
+        assert_eq!(client.telemetry().locks.lost, 0);
+    });
+}
+
+#[test]
+fn a_key_that_somebody_deleted_is_counted_where_it_is_watched() {
+    run(async {
+        let (client, other) = (client().await, client().await);
+        let session = client.session().ttl(TTL).await.unwrap();
+        let lingering = session.mutex("telemetry/deleted").linger(LONG).linger_at_most(LONG);
+        let owned = session.mutex("telemetry/deleted-owned").owner("me");
+        for round in 0..2 {
+            let hung = relocked(&lingering).await;
+            other.delete(hung.key().to_vec()).await.unwrap();
+            until_lost(&client, 3 * round + 1).await;
+            hung.release().await.unwrap_err();
+            let hung = owned.lock().await.unwrap();
+            other.delete(hung.key().to_vec()).await.unwrap();
+            until_lost(&client, 3 * round + 2).await;
+            drop(hung);
+            // One that no watch is for is missed by its release.
+            let plain = session.mutex("telemetry/deleted-plain").lock().await.unwrap();
+            other.delete(plain.key().to_vec()).await.unwrap();
+            plain.release().await.unwrap_err();
+            until_lost(&client, 3 * round + 3).await;
+        }
+        let guard = relocked(&lingering).await;
+        let (key, created) = (guard.key().to_vec(), guard.token().create_revision());
+        guard.release().await.unwrap();
+        other.delete(key).await.unwrap();
+        patiently("another key", async {
+            while lingering.lock().await.unwrap().token().create_revision() == created {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        session.close().await.unwrap();
+        assert_eq!(
+            client.telemetry().locks.lost,
+            6,
+            "what nobody had is lost to nobody"
+        );
     });
 }
 
