@@ -329,13 +329,15 @@ impl Config {
     /// failed, a lease that is not there, a permission, a quota. Elections, connections that are
     /// lost and calls that are dropped count neither way.
     ///
-    /// After the pause one call goes there, whichever comes next and is no stream. If it succeeds
+    /// After the pause one call goes there, whichever comes next, is no stream and waits for nobody else, as one for
+    /// etcd's own [lock service](crate::Client::lock_service) does. If it succeeds
     /// the member has its turn again, if it fails there is a longer pause. It is an order and no
     /// wall: where no other member can be asked, calls go to those that fail all the same, so that
     /// no call is refused for it, and with one endpoint nothing changes. Calls for one member, as those of
     /// [`Client::maintenance`](crate::Client::maintenance) and [`Client::health`](crate::Client::health),
-    /// go there in any case and say nothing of it. Those that go beside leases and locks, and may
-    /// wait for long, do not count where their time ends.
+    /// go there in any case and say nothing of it. Those that wait for somebody else do not count where their
+    /// time ends. A client that has nothing but streams finds nothing out: they go to the others, and there where
+    /// no other can be asked.
     pub fn breaker_failures(mut self, failures: impl Into<Option<u32>>) -> Config {
         self.breaker_failures = failures.into().map(|failures| failures.max(1));
         self

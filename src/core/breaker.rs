@@ -35,7 +35,8 @@ pub struct Rules {
     pub pause: Duration,
     /// A probe that has said nothing for so long counts as a failed one.
     pub probe: Duration,
-    /// So does one that is given up after this; sooner, its caller had no patience.
+    /// So does one that is given up after this; sooner, its caller had no patience. Nothing is a probe
+    /// that may wait for somebody else.
     pub silence: Duration,
 }
 
@@ -148,14 +149,16 @@ impl Breaker {
                 return Some(Turn::Closed);
             }
             (State::Probing { .. }, Sign::Ill) => self.open(now),
-            (State::Probing { .. }, Sign::Nothing) => {
+            (State::Probing { .. }, Sign::Nothing) if begun == self.since => {
                 match now.saturating_since(self.since) >= self.rules.silence {
                     true => self.open(now),
                     // It takes another one.
                     false => self.state = State::Open { until: now },
                 }
             }
-            (State::Closed(_) | State::Open { .. }, Sign::Nothing) | (State::Open { .. }, Sign::Ill) => {}
+            // The last of these is not the probe, which is out.
+            (State::Closed(_) | State::Open { .. } | State::Probing { .. }, Sign::Nothing)
+            | (State::Open { .. }, Sign::Ill) => {}
         }
         None
     }

@@ -301,6 +301,7 @@ impl Plan {
         Want {
             avoid: self.failed.as_ref().and_then(|failed| failed.at),
             only: self.options.only(),
+            waits: self.method.waits,
             ..Want::call(self.options.class)
         }
     }

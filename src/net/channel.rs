@@ -25,7 +25,7 @@ use super::tokens::Tokens;
 use super::why::{self, Standing};
 use crate::config::Config;
 use crate::core::breaker::Sign;
-use crate::core::pool::{Class, EndpointId, Want};
+use crate::core::pool::{EndpointId, Want};
 use crate::core::time::Instant;
 use crate::error::{Error, Origin};
 use crate::wire::Metadata;
@@ -437,10 +437,9 @@ impl Channel {
             Target::Any(want) if config.breaker_failures.is_some() && want.only.is_none() => want,
             Target::Any(_) | Target::Only(_) => return None,
         };
-        let patience = match want.class {
-            Class::Bulk => config.silence,
-            // Who waits for a lock at the server waits for somebody else.
-            Class::Control => Duration::MAX,
+        let patience = match want.waits {
+            true => Duration::MAX,
+            false => config.silence,
         };
         Some(Trial {
             endpoint_id,

@@ -124,6 +124,10 @@ impl Channel {
         deadline: Instant,
         want: Want,
     ) -> Result<Duplex<Req, Resp>, Error> {
+        let want = Want {
+            waits: method.waits,
+            ..want
+        };
         let mut waiters = (None, None);
         let opened = std::future::poll_fn(|cx| self.poll_duplex(method, want, cx, &mut waiters));
         match race(opened, clock::sleep_until(deadline)).await {

@@ -24,6 +24,9 @@ pub struct Method {
     /// Whether the member that is asked answers for itself, with a leader or without. A
     /// call of any other method asks for one: see [`super::Metadata::set_require_leader`].
     pub is_local: bool,
+    /// Whether the next answer may be due only once somebody else does something: gives a lock
+    /// back, or writes. Then it says nothing of the member that none comes.
+    pub waits: bool,
     /// Parsed once: no call is to pay for it.
     in_uri: LazyLock<PathAndQuery>,
 }
@@ -49,7 +52,7 @@ impl Method {
 
 macro_rules! services {
     ($($(#[$doc:meta])+ $module:ident $service:literal {
-        $($method:ident $name:literal $kind:ident $($safe:ident)? $(/ $local:ident)?,)+
+        $($method:ident $name:literal $kind:ident $($safe:ident)? $(/ $local:ident)? $(+ $waits:ident)?,)+
     })+) => {
         $($(#[$doc])+
         pub mod $module {
@@ -61,6 +64,7 @@ macro_rules! services {
                     kind: Kind::$kind,
                     safe_to_retry: services!(@is $($safe)?),
                     is_local: services!(@is $($local)?),
+                    waits: services!(@is $($waits)?),
                     in_uri: LazyLock::new(|| PathAndQuery::from_static($method.path)),
                 };
             )+
@@ -72,6 +76,7 @@ macro_rules! services {
     (@is) => { false };
     (@is safe) => { true };
     (@is local) => { true };
+    (@is waits) => { true };
 }
 
 services! {
@@ -86,13 +91,13 @@ services! {
     }
     /// Changes as they happen.
     watch "etcdserverpb.Watch" {
-        WATCH "Watch" Duplex safe,
+        WATCH "Watch" Duplex safe + waits,
     }
     /// Leases.
     lease "etcdserverpb.Lease" {
         LEASE_GRANT "LeaseGrant" Unary,
         LEASE_REVOKE "LeaseRevoke" Unary,
-        LEASE_KEEP_ALIVE "LeaseKeepAlive" Duplex safe,
+        LEASE_KEEP_ALIVE "LeaseKeepAlive" Duplex safe + waits,
         LEASE_TIME_TO_LIVE "LeaseTimeToLive" Unary safe,
         LEASE_LEASES "LeaseLeases" Unary safe,
     }
@@ -137,21 +142,21 @@ services! {
     }
     /// The server's own locks.
     lock "v3lockpb.Lock" {
-        LOCK "Lock" Unary,
+        LOCK "Lock" Unary + waits,
         UNLOCK "Unlock" Unary,
     }
     /// The server's own elections.
     election "v3electionpb.Election" {
-        CAMPAIGN "Campaign" Unary,
+        CAMPAIGN "Campaign" Unary + waits,
         PROCLAIM "Proclaim" Unary,
         LEADER "Leader" Unary safe,
-        OBSERVE "Observe" ServerStreaming safe,
+        OBSERVE "Observe" ServerStreaming safe + waits,
         RESIGN "Resign" Unary,
     }
     /// gRPC's health service.
     health "grpc.health.v1.Health" {
         CHECK "Check" Unary safe / local,
-        WATCH "Watch" ServerStreaming safe / local,
+        WATCH "Watch" ServerStreaming safe / local + waits,
     }
 }
 
@@ -219,6 +224,21 @@ mod tests {
         let mut expected = of("etcdserverpb.Maintenance", &maintenance);
         expected.extend(of("grpc.health.v1.Health", &["Check", "Watch"]));
         assert_eq!(local, expected);
+    }
+
+    #[test]
+    fn what_waits_is_told_of_changes_or_has_its_turn_at_something() {
+        let waits: Vec<&str> = ALL.iter().filter(|method| method.waits).map(|method| method.path).collect();
+        let expected = [
+            "/etcdserverpb.Watch/Watch",
+            // Between two renewals.
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            "/v3lockpb.Lock/Lock",
+            "/v3electionpb.Election/Campaign",
+            "/v3electionpb.Election/Observe",
+            "/grpc.health.v1.Health/Watch",
+        ];
+        assert_eq!(waits, expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! a part of it (`TENURE_TEST_VIEW=namespace`), or nothing older than before (`monotonic`).
 
 mod barrier;
+mod breakers;
 mod cache;
 mod cancel;
 mod delivery;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use h2::Reason;
 use tenure::client::BreakerTelemetry;
 use tenure::pb::etcdserverpb::PutResponse;
-use tenure::{Client, Config, Error, StateEvent};
+use tenure::{Client, Config, Error, LeaseId, StateEvent};
 use tokio::task::JoinHandle;
 
-use crate::fleet::{Fate, Fleet, Reply};
+use crate::fleet::{Asked, Fate, Fleet, Reply};
 use crate::peer::patiently;
 
 const BOTH: [(&str, Fate); 2] = [("a", Fate::Lives), ("b", Fate::Lives)];
@@ -20,6 +20,9 @@ const FAILURES: usize = 4;
 /// No test takes so long.
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(20);
+
+/// As the fleet says it.
+const LOCK: &[u8] = b"/v3lockpb.Lock/Lock";
 
 const LOST: Reply = Reply::Status("14", "transport is closing");
 
@@ -207,6 +210,68 @@ async fn calls_whose_time_ends_count_where_the_member_had_them_for_long_enough()
         .await;
         assert_eq!(breakers(&client), (count, count), "{silence:?}");
     }
+}
+
+#[tokio::test]
+async fn calls_beside_locks_count_as_others_do_but_for_those_that_wait_for_somebody_else() {
+    let short = Duration::from_millis(50);
+    for (waits, count) in [(true, 0), (false, 1)] {
+        let fleet = Fleet::scripted(&BOTH, None, |asked| match (asked.host.as_str(), &*asked.key) {
+            ("a", b"key" | LOCK) => Reply::Never,
+            _ => Reply::Well,
+        });
+        let client = client(&fleet, breaking(LONG).silence(short).ping_interval(None)).await;
+        patiently("calls", async {
+            let waited = || {
+                let is_one = |asked: &Asked| asked.host == "a" && matches!(&*asked.key, b"key" | LOCK);
+                fleet.asked().iter().filter(|asked| is_one(asked)).count()
+            };
+            while waited() < FAILURES {
+                let ended = match waits {
+                    true => {
+                        client.lock_service().lock("name", LeaseId::NONE).timeout(short * 2).await.is_err()
+                    }
+                    false => client.put("key", "").control().timeout(short * 2).await.is_err(),
+                };
+                assert!(ended || !waits);
+                // It answers others, and those that are for it alone say so to nobody but the pool.
+                client.health(short).await;
+            }
+        })
+        .await;
+        assert_eq!(breakers(&client), (count, count), "waits: {waits}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_somebody_else_finds_nothing_out() {
+    let (fleet, switch) = switched(&[LOST, Reply::Well]);
+    let client = client(&fleet, breaking(SHORT)).await;
+    until_asked(&client, &fleet, "a", FAILURES).await;
+    let asked = fleet.asked_of("a");
+    // The pause is over.
+    tokio::time::sleep(2 * SHORT).await;
+    for _ in 0..4 {
+        let all = fleet.asked().len();
+        let lock = client.lock_service().lock("name", LeaseId::NONE).into_future();
+        let lock = tokio::spawn(lock);
+        patiently("the request", async {
+            while fleet.asked().len() == all {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        // Not by a timeout, which makes the pool doubt whoever was silent.
+        lock.abort();
+        let _ = lock.await;
+    }
+    assert_eq!(
+        fleet.asked_of("a"),
+        asked,
+        "for as long as it waits nobody else would find out"
+    );
+    switch.store(1, Ordering::SeqCst);
+    until_closed(&client).await;
 }
 
 #[tokio::test]

@@ -309,6 +309,23 @@ fn a_caller_without_patience_says_nothing_of_the_member() {
 }
 
 #[test]
+fn what_else_goes_there_and_says_nothing_does_not_speak_for_the_probe() {
+    for waited in [0, 301] {
+        let mut breaker = opened(0);
+        let probed = due(&breaker, 0);
+        breaker.handle_call(at(probed));
+        let turn = breaker.handle_sign(at(probed + 1 + waited), at(probed + 1), Sign::Nothing);
+        assert_eq!(
+            (turn, breaker.is_due(at(probed + 7999))),
+            (None, false),
+            "the probe is out"
+        );
+        let turn = breaker.handle_sign(at(probed + 400), at(probed), Sign::Well);
+        assert_eq!(turn, Some(Turn::Closed));
+    }
+}
+
+#[test]
 fn whatever_happens_at_most_one_probe_is_due_and_failures_alone_open_it() {
     for seed in 0..200 {
         let mut chance = Jitter::new(seed);

@@ -250,6 +250,7 @@ fn a_goaway_drains_and_another_connection_is_dialled_at_once() {
 const STREAM: Want = Want {
     class: Class::Control,
     stream: true,
+    waits: true,
     avoid: None,
     only: None,
 };

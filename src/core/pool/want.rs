@@ -19,6 +19,8 @@ pub struct Want {
     pub class: Class,
     /// It lives long, so that where it goes is worth a wait.
     pub stream: bool,
+    /// Its answer may be due only once somebody else does something.
+    pub waits: bool,
     /// An endpoint that was just tried in vain.
     pub avoid: Option<EndpointId>,
     /// The endpoint that it is for; no other will do.
@@ -32,6 +34,7 @@ impl Want {
         Want {
             class,
             stream: false,
+            waits: false,
             avoid: None,
             only: None,
         }
@@ -44,6 +47,6 @@ impl Want {
 
     /// Whether it may find out how a member does: it ends soon, and goes where the pool says.
     pub(super) fn may_probe(self) -> bool {
-        !self.stream && self.only.is_none()
+        !self.stream && !self.waits && self.only.is_none()
     }
 }

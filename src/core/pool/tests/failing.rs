@@ -143,6 +143,29 @@ fn what_is_for_one_endpoint_goes_there_and_a_stream_is_no_probe() {
 }
 
 #[test]
+fn who_waits_for_somebody_else_is_no_probe_and_goes_there_where_nobody_better_is() {
+    let (mut pool, ids) = pool(2);
+    asked(&mut pool, 1, ids[0], 20);
+    let waits = Want {
+        waits: true,
+        ..Want::call(Class::Control)
+    };
+    for _ in 0..4 {
+        assert_eq!(pool.pick(at(1001), waits).map(|(_, id)| id), Some(ids[1]));
+    }
+    pool.handle_lost(at(1002), ids[1]);
+    for want in [waits, STREAM] {
+        assert_eq!(
+            pool.pick(at(1003), want).map(|(_, id)| id),
+            Some(ids[0]),
+            "{want:?}"
+        );
+    }
+    let breaker = pool.members[0].breaker.as_ref().expect("it has one");
+    assert!(breaker.is_due(at(1004)), "and the probe is still to come");
+}
+
+#[test]
 fn an_endpoint_that_was_removed_is_no_open_breaker_while_its_calls_end() {
     let (mut pool, ids) = pool(2);
     asked(&mut pool, 1, ids[0], 20);
