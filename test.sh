@@ -55,6 +55,7 @@ main() {
     step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
     step "fuzz targets compile" check_fuzz
     step "build without default features" cargo build --locked -p tenure --no-default-features
+    step "the package builds by itself, with its documentation" check_package
     if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]]; then
         step "build for musl" cargo build --locked -p tenure --no-default-features --target "$MUSL"
     else
@@ -206,6 +207,16 @@ check_alerts() {
 check_fuzz() {
     if ! command -v c++ >/dev/null; then export CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a; fi
     cargo check --locked --manifest-path fuzz/Cargo.toml --all-targets
+}
+
+# As it would be published, and from that its pages, some of which are files beside the sources.
+check_package() {
+    local target version
+    cargo package --locked --allow-dirty -q -p tenure
+    target=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+    export RUSTDOCFLAGS="-D warnings"
+    cargo doc --locked --no-deps --target-dir "$target" --manifest-path "$target/package/tenure-$version/Cargo.toml"
 }
 
 # Derive macros and what they are made of run in the compiler and are not counted.

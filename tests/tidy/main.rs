@@ -7,6 +7,7 @@
 
 mod layers;
 mod length;
+mod links;
 mod machine;
 mod paths;
 mod purity;
@@ -54,6 +55,13 @@ fn names_say_what_a_thing_is() {
 #[test]
 fn no_file_names_a_developers_machine() {
     report(source::texts().iter().flat_map(|(path, text)| machine::check(path, text)));
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let texts = source::texts();
+    let files = links::Files::of(&texts);
+    report(texts.iter().flat_map(|(path, text)| links::check(path, text, &files)));
 }
 
 #[test]
