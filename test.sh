@@ -55,6 +55,7 @@ main() {
     step "quick start${newest:+, on etcd $newest}" on_etcd "$newest" quick_start_on_etcd
     step "fuzz targets compile" check_fuzz
     step "build without default features" cargo build --locked -p tenure --no-default-features
+    oldest_rust "the library on its oldest Rust"
     step "the package builds by itself, with its documentation" check_package
     if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]]; then
         step "build for musl" cargo build --locked -p tenure --no-default-features --target "$MUSL"
@@ -209,6 +210,26 @@ check_fuzz() {
     cargo check --locked --manifest-path fuzz/Cargo.toml --all-targets
 }
 
+# The library alone, which is what others build.
+oldest_rust() {
+    local title=$1 oldest
+    oldest=$(rust_versions Cargo.toml)
+    if rustup run "$oldest" cargo --version >/dev/null 2>&1 ||
+        rustup toolchain install "$oldest" --profile minimal --no-self-update >&2; then
+        step "$title, $oldest" check_oldest "$oldest"
+    else
+        note "-" "$title" "did not run: no Rust $oldest (rustup toolchain install $oldest --profile minimal)"
+        if [[ ${CI:-} == true ]]; then failed=1; fi
+    fi
+}
+
+check_oldest() {
+    local features
+    for features in "" --no-default-features --all-features; do
+        rustup run "$1" cargo check --locked -p tenure $features
+    done
+}
+
 # As it would be published, and from that its pages, some of which are files beside the sources.
 check_package() {
     local target version
@@ -246,7 +267,8 @@ crates() {
 
 need_rust() {
     local wanted found
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    # What is beside the library may need a newer one than the library.
+    wanted=$(rust_versions Cargo.toml crates/*/Cargo.toml)
     if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
         echo "test.sh: no cargo and rustc on PATH. Rust $wanted or newer is needed: https://rustup.rs," >&2
         echo "  or on Debian 13 and later: apt-get install rustup && rustup default stable" >&2
@@ -257,6 +279,11 @@ need_rust() {
         echo "test.sh: Rust $found is too old, $wanted or newer is needed: rustup update, or https://rustup.rs" >&2
         exit 1
     fi
+}
+
+# The newest Rust that these manifests ask for.
+rust_versions() {
+    sed -n 's/^rust-version = "\(.*\)"/\1/p' "$@" | sort -V | tail -n1
 }
 
 need_linker() {

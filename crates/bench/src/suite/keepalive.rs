@@ -146,10 +146,10 @@ async fn grant(client: &Client, ttl: Duration, count: usize) -> Result<Vec<Lease
     let mut granting = tokio::task::JoinSet::new();
     let mut leases = Vec::with_capacity(count);
     for _ in 0..count {
-        if granting.len() >= GRANTS_MAX {
-            if let Some(granted) = granting.join_next().await {
-                leases.push(granted??);
-            }
+        if granting.len() >= GRANTS_MAX
+            && let Some(granted) = granting.join_next().await
+        {
+            leases.push(granted??);
         }
         let client = client.clone();
         granting.spawn(async move { client.lease(ttl).await });
