@@ -246,6 +246,38 @@ async fn clients_add_up_and_one_that_goes_takes_with_it_what_is_now() {
     assert_eq!(gauge(&page, "tenure_connections"), 1);
 }
 
+#[tokio::test]
+async fn a_label_that_comes_late_is_on_what_is_counted_from_then_on_and_on_what_is_there_now() {
+    let server = Server::start().await.expect("a server in memory");
+    let client = Client::connect([server.endpoint()]).await.expect("a client");
+    let lease = client.lease(TTL).await.expect("a lease");
+    let (recorder, mut metrics) = (recorder(), client.metrics());
+    client.put("metrics/early", "").await.expect("a put");
+    publish(&recorder, &mut metrics);
+    let before = number(&parsed(&recorder), "tenure_calls_total", &[("outcome", "ok")]);
+    let mut metrics = metrics::with_local_recorder(&recorder, || metrics.label("of", "late"));
+    client.put("metrics/late", "").await.expect("a put");
+    publish(&recorder, &mut metrics);
+    let page = parsed(&recorder);
+    let calls = |labels: &[_]| number(&page, "tenure_calls_total", labels);
+    assert_eq!(calls(&[("outcome", "ok")]), before);
+    assert_eq!(
+        calls(&[("outcome", "ok"), ("of", "late")]),
+        1,
+        "each is counted once"
+    );
+    for name in ["tenure_connections", "tenure_leases"] {
+        assert_eq!(
+            (gauge(&page, name), number(&page, name, &[("of", "late")])),
+            (0, 1),
+            "{name}"
+        );
+    }
+    metrics::with_local_recorder(&recorder, || drop(metrics));
+    assert_eq!(number(&parsed(&recorder), "tenure_leases", &[("of", "late")]), 0);
+    drop(lease);
+}
+
 /// The page of a client that has done nothing: all names are on it.
 async fn fresh_page() -> String {
     let server = Server::start().await.expect("a server in memory");

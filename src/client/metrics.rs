@@ -68,9 +68,13 @@ impl Metrics {
     };
 
     /// Adds a label to everything, such as which cluster this is. Without one the figures of several clients are
-    /// added up. Before the first publication, and none that a metric has of its own (`outcome`, `origin`, `delivery`).
+    /// added up. None that a metric has of its own (`outcome`, `origin`, `delivery`).
+    ///
+    /// To be called before the first publication. What was published before stays without it; what is there `now` is
+    /// taken back there, by the recorder of this moment, and published with it.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Metrics {
+        self.take_back();
         self.labels.push(Label::new(name.into(), value.into()));
         self
     }
@@ -88,13 +92,19 @@ impl Metrics {
         publish(&self.labels, &self.last.take().unwrap_or_default(), &now);
         self.last = Some(now);
     }
+
+    /// What is there now is published as nothing.
+    fn take_back(&mut self) {
+        if let Some(last) = &mut self.last {
+            add_to_gauges(&self.labels, last, &Telemetry::default());
+            forget_now(last);
+        }
+    }
 }
 
 impl Drop for Metrics {
     fn drop(&mut self) {
-        if let Some(last) = &self.last {
-            add_to_gauges(&self.labels, last, &Telemetry::default());
-        }
+        self.take_back();
     }
 }
 
@@ -352,6 +362,13 @@ fn add_to_gauges(labels: &[Label], last: &Telemetry, now: &Telemetry) {
     }
 }
 
+/// Of [`GAUGES`] there is nothing.
+fn forget_now(telemetry: &mut Telemetry) {
+    telemetry.connections.now = 0;
+    telemetry.breakers.now = 0;
+    telemetry.leases.now = 0;
+}
+
 fn labels_and(labels: &[Label], own: &[(&'static str, &'static str)]) -> Vec<Label> {
     let own = own.iter().map(|(name, value)| Label::from_static_parts(name, value));
     labels.iter().cloned().chain(own).collect()
@@ -499,6 +516,9 @@ mod tests {
             let has_it = |line: &str| line.ends_with(&format!(" {figure}"));
             assert!(page.lines().any(has_it), "{figure} of {all:?} is not in {page}");
         }
+        let mut all = all;
+        forget_now(&mut all);
+        assert!(GAUGES.iter().all(|gauge| (gauge.of)(&all) == 0.0), "{all:?}");
     }
 
     #[test]
