@@ -32,6 +32,10 @@ impl Head {
     /// Reads the head of a response. `ended` says that nothing follows it.
     #[must_use]
     pub fn read(http: StatusCode, headers: &HeaderMap, ended: bool) -> Head {
+        // Nothing else is there to be read, how it is for almost every call on etcd.
+        if !ended && headers.len() == 1 && is_plain_grpc(headers) {
+            return Head::Messages(Encoding::Absent);
+        }
         match GrpcStatus::read(headers) {
             GrpcStatus::Valid(status) if ended || !status.is_ok() => return Head::End(status),
             GrpcStatus::Malformed => return Foreign::head(http, "malformed grpc-status", ended),
@@ -86,6 +90,11 @@ impl Foreign {
             body: Vec::new(),
         })
     }
+}
+
+/// Whether the content type is `application/grpc` as it is written mostly.
+fn is_plain_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "application/grpc")
 }
 
 /// Whether the content type is `application/grpc` or `application/grpc+proto`,
