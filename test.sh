@@ -2,7 +2,7 @@
 # Every check of this repository, and a summary: run it before a commit.
 #
 #   ./test.sh            a check that cannot run here is named in the summary
-#   CI=true ./test.sh    such a check fails the run
+#   CI=true ./test.sh    such a check fails the run, but for the two that want another toolchain
 #
 # It needs Rust and a C linker, and for the etcd servers of the tests Go or apt
 # (CONTRIBUTING.md). A failed check does not stop the ones behind it. What is
@@ -57,11 +57,7 @@ main() {
     step "build without default features" cargo build --locked -p tenure --no-default-features
     oldest_rust "the library on its oldest Rust"
     step "the package builds by itself, with its documentation" check_package
-    if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]]; then
-        step "build for musl" cargo build --locked -p tenure --no-default-features --target "$MUSL"
-    else
-        note "-" "build for musl" "did not run: rustup target add $MUSL"
-    fi
+    musl "build for musl"
     step "dependencies: $CRATES_MAX crates at most, none to build" check_dependencies
     report
 }
@@ -210,7 +206,8 @@ check_fuzz() {
     cargo check --locked --manifest-path fuzz/Cargo.toml --all-targets
 }
 
-# The library alone, which is what others build.
+# The library alone, which is what others build. This one and the one for musl want more of Rust than its latest
+# release for this machine, which not every network has: the summary says so then, and nothing fails.
 oldest_rust() {
     local title=$1 oldest
     oldest=$(rust_versions Cargo.toml)
@@ -219,7 +216,6 @@ oldest_rust() {
         step "$title, $oldest" check_oldest "$oldest"
     else
         note "-" "$title" "did not run: no Rust $oldest (rustup toolchain install $oldest --profile minimal)"
-        if [[ ${CI:-} == true ]]; then failed=1; fi
     fi
 }
 
@@ -228,6 +224,15 @@ check_oldest() {
     for features in "" --no-default-features --all-features; do
         rustup run "$1" cargo check --locked -p tenure $features
     done
+}
+
+musl() {
+    local title=$1
+    if [[ -d $(rustc --print target-libdir --target "$MUSL" 2>/dev/null) ]] || rustup target add "$MUSL" >&2; then
+        step "$title" cargo build --locked -p tenure --no-default-features --target "$MUSL"
+    else
+        note "-" "$title" "did not run: rustup target add $MUSL"
+    fi
 }
 
 # As it would be published, and from that its pages, some of which are files beside the sources.
