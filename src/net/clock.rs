@@ -5,11 +5,12 @@
 //! boot clock again whenever it is woken.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 use crate::core::time::Instant;
@@ -105,7 +106,9 @@ impl Timer {
                 this.sleep.set(Some(tokio::time::sleep(stretch(now, *this.deadline))));
             }
             if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-                ready!(sleep.poll(cx));
+                // Of a task that has no budget left in this turn it would not be set, and nobody may poll it
+                // again before it has fired.
+                ready!(pin!(unconstrained(sleep)).poll(cx));
             }
             this.sleep.set(None);
             now = self::now();

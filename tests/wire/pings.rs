@@ -27,6 +27,25 @@ async fn a_peer_that_answers_no_ping_loses_its_connection_long_before_the_deadli
     assert!(!error.is_timeout(), "{error}");
 }
 
+/// One write each, and more of them than tokio lets a task do in one turn: then no timer is set before the next.
+#[tokio::test]
+async fn a_burst_that_nobody_answers_brings_a_ping_as_one_call_does() {
+    let config = Config::new().silence(SILENCE).ping_timeout(SILENCE * 4);
+    let config = config.call_timeout(Duration::from_secs(3600));
+    let (client, theirs) = pipe(config).await;
+    let mut raw = Raw::accept(theirs).await;
+    let mut puts = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let client = client.clone();
+        puts.spawn(async move { client.put("key", vec![b'x'; 280]).await });
+    }
+    raw.next(PING).await;
+    while let Some(put) = patiently("the end", puts.join_next()).await {
+        let error = put.unwrap().unwrap_err();
+        assert!(!error.is_timeout(), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_is_slow_and_answers_pings_keeps_its_connection() {
     let config = Config::new().silence(SILENCE).ping_timeout(SILENCE * 4);
