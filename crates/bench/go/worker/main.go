@@ -324,11 +324,8 @@ func tail(client *clientv3.Client) error {
 	latencies := make([]time.Duration, *calls)
 	failures := make(chan error, *calls)
 	measure := begin()
-	due := time.Now()
 	begun := 0
-	for ctx.Err() == nil && begun < len(latencies) {
-		due = due.Add(time.Duration(*every) * time.Microsecond)
-		time.Sleep(time.Until(due))
+	for due := range pace(ctx) {
 		go func(number int, due time.Time) {
 			err := ask(client, smallKey, "get", "")
 			latencies[number] = time.Since(due)
@@ -352,6 +349,27 @@ func tail(client *clientv3.Client) error {
 		fmt.Fprintln(out, "latency", latency.Nanoseconds())
 	}
 	return out.Flush()
+}
+
+// When each call is due, told then. By a thread, since Go's own sleep is as coarse as a millisecond.
+func pace(ctx context.Context) <-chan time.Time {
+	told := make(chan time.Time, *calls)
+	go func() {
+		defer close(told)
+		runtime.LockOSThread()
+		due := time.Now()
+		for range *calls {
+			due = due.Add(time.Duration(*every) * time.Microsecond)
+			left := syscall.NsecToTimespec(max(0, int64(time.Until(due))))
+			for syscall.Nanosleep(&left, &left) == syscall.EINTR {
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			told <- due
+		}
+	}()
+	return told
 }
 
 // What goes on until the process ends; why it has ended before is told.
