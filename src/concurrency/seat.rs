@@ -58,9 +58,9 @@ impl Seat {
             is_fenced: AtomicBool::new(false),
         };
         let found = match taken {
-            Taken::Granted(created, sequence) => {
-                let takeovers = seat.slot().takeovers();
-                Found::Granted(Token::new(Revision(created), takeovers, sequence))
+            Taken::Granted(mark, sequence) => {
+                let put = seat.slot().put(Revision(mark));
+                Found::Granted(Token::new(put.created, put.takeovers, sequence))
             }
             Taken::Fresh => Found::Nothing,
             Taken::Stale => Found::Stale,
@@ -100,8 +100,10 @@ impl Seat {
 
     /// The key is ours.
     pub(super) fn granted(&self, created: Revision) -> Token {
-        self.slot().granted(created);
-        Token::new(created, self.slot().takeovers(), 0)
+        let slot = self.slot();
+        slot.granted(created);
+        let put = slot.put(slot.mark(created));
+        Token::new(created, put.takeovers, 0)
     }
 
     /// A comparison with the key was given out.

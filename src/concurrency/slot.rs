@@ -13,7 +13,7 @@ use super::templates::Templates;
 use super::word::{Taken, Terms, Word};
 use crate::client::{Lease, chance};
 use crate::core::grants::Grants;
-use crate::core::lock::{Action, Lock, Place};
+use crate::core::lock::{Action, Lock, Place, Put};
 use crate::core::time::Instant;
 use crate::net::clock;
 use crate::net::figures::Figures;
@@ -178,7 +178,7 @@ impl Slot {
     pub(super) fn granted(&self, created: Revision) {
         let now = clock::now();
         self.grants.granted(now);
-        if !self.word.granted(created.0, now.0) {
+        if !self.word.granted(self.mark(created).0, now.0) {
             self.lost();
         }
     }
@@ -192,11 +192,15 @@ impl Slot {
         }
     }
 
-    /// How often the key was taken over that is granted. Only for who has the turn.
-    pub(super) fn takeovers(&self) -> u32 {
+    /// How the key was put that is granted, with this mark. Only for who has the turn.
+    pub(super) fn put(&self, mark: Revision) -> Put {
         match self.place.is_owned() {
-            true => self.lock().put().takeovers,
-            false => 0,
+            true => self.lock().put(),
+            false => Put {
+                created: mark,
+                at: mark,
+                takeovers: 0,
+            },
         }
     }
 

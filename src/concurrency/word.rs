@@ -33,9 +33,10 @@ use super::atomics::{AtomicI64, AtomicU64, Ordering, fence};
 pub(super) struct Word {
     /// From the lowest bit: the tag, the marks, how many wait, the local sequence s.
     word: AtomicU64,
-    /// The key's create_revision, written only while Registering.
-    created: AtomicI64,
-    /// When the key was granted, in nanoseconds of the boot clock; written as `created` is.
+    /// What tells the key from others, a revision: that of its creation, or where it can be taken over that of
+    /// its last put. Written only while Registering.
+    mark: AtomicI64,
+    /// When the key was granted, in nanoseconds of the boot clock; written as `mark` is.
     since: AtomicU64,
     /// The last revision at which the own key was deleted, as far as that was heard.
     deleted: AtomicI64,
@@ -46,7 +47,7 @@ pub(super) struct Word {
 /// What a task with the turn is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// The lock is held, with this token.
+    /// The lock is held: the key's mark, and how often it was granted again.
     Granted(i64, u32),
     /// There is no key: Registering.
     Fresh,
@@ -116,7 +117,7 @@ impl Word {
     pub(super) fn new() -> Word {
         Word {
             word: AtomicU64::new(NOTHING),
-            created: AtomicI64::new(0),
+            mark: AtomicI64::new(0),
             since: AtomicU64::new(0),
             deleted: AtomicI64::new(0),
             #[cfg(test)]
@@ -159,20 +160,20 @@ impl Word {
         });
         let word = taken.unwrap_or(RELEASING);
         match word & TAG {
-            HELD => Taken::Granted(self.created.load(Ordering::Relaxed), sequence(word)),
+            HELD => Taken::Granted(self.mark.load(Ordering::Relaxed), sequence(word)),
             REGISTERING => Taken::Fresh,
             _ => Taken::Stale,
         }
     }
 
     /// The key is ours. Only while Registering. Says false where it is lost already.
-    pub(super) fn granted(&self, created: i64, now: u64) -> bool {
+    pub(super) fn granted(&self, mark: i64, now: u64) -> bool {
         // Relaxed: who reads them has seen Held or Idle, which is written after.
-        self.created.store(created, Ordering::Relaxed);
+        self.mark.store(mark, Ordering::Relaxed);
         self.since.store(now, Ordering::Relaxed);
         let _ = self.change(|word| Some((word & !TAG) | HELD));
         // Its end may have been heard before its beginning. See `lose`.
-        let is_lost = self.deleted.load(Ordering::Relaxed) > created;
+        let is_lost = self.deleted.load(Ordering::Relaxed) > mark;
         if is_lost {
             self.taint();
         }
@@ -238,7 +239,7 @@ impl Word {
         let mut was_held = false;
         // Written also where it does not change: then whoever makes it Held sees the revision.
         let _ = self.change(|word| {
-            let is_lost = matches!(word & TAG, HELD | IDLE) && self.created.load(Ordering::Relaxed) < deleted;
+            let is_lost = matches!(word & TAG, HELD | IDLE) && self.mark.load(Ordering::Relaxed) < deleted;
             was_held = is_lost && word & TAG == HELD;
             Some(match is_lost {
                 true => (word & !(TAG | LINGERS)) | LOST,

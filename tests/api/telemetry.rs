@@ -306,6 +306,37 @@ fn a_key_that_somebody_deleted_is_counted_where_it_is_watched() {
 }
 
 #[test]
+fn what_an_owner_took_over_once_more_is_not_lost() {
+    run(async {
+        let (client, other) = (client().await, client().await);
+        let session = client.session().ttl(TTL).await.unwrap();
+        let theirs = other.session().ttl(TTL).await.unwrap();
+        let name = "telemetry/back";
+        let lingering = session.mutex(name).owner("me").linger(LONG).linger_at_most(LONG);
+        drop(relocked(&lingering).await);
+        let holds = client.telemetry().locks.holds.count();
+        let taken = theirs.mutex(name).owner("me").lock().await.unwrap();
+        // It is heard that the key, which nobody had, is another session's.
+        patiently("the end of its hold", async {
+            while client.telemetry().locks.holds.count() == holds {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let guard = patiently("the key that is taken back", lingering.lock()).await.unwrap();
+        assert_eq!(
+            guard.token().create_revision(),
+            taken.token().create_revision(),
+            "the owner has one key"
+        );
+        assert!(guard.is_valid());
+        assert_eq!(client.telemetry().locks.lost, 0);
+        guard.release().await.unwrap();
+        assert_eq!(client.telemetry().locks.lost, 0);
+    });
+}
+
+#[test]
 fn a_session_that_was_replaced_is_told() {
     run(async {
         let (client, other) = (client().await, client().await);
