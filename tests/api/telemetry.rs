@@ -32,6 +32,16 @@ async fn until_lost(client: &Client, count: u64) {
     assert_eq!(client.telemetry().locks.lost, count);
 }
 
+/// Waits until the session has given back one more key than this.
+async fn until_given_back(client: &Client, holds: u64) {
+    patiently("the end of its hold", async {
+        while client.telemetry().locks.holds.count() == holds {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// The lock, from a key that lingered: its watch is there.
 async fn relocked(mutex: &Mutex) -> Guard {
     patiently("a key that lingers", async {
@@ -286,22 +296,29 @@ fn a_key_that_somebody_deleted_is_counted_where_it_is_watched() {
             plain.release().await.unwrap_err();
             until_lost(&client, 3 * round + 3).await;
         }
+        session.close().await.unwrap();
+        assert_eq!(client.telemetry().locks.lost, 6);
+    });
+}
+
+#[test]
+fn a_key_that_nobody_had_is_lost_to_nobody() {
+    run(async {
+        let (client, other) = (client().await, client().await);
+        let session = client.session().ttl(TTL).await.unwrap();
+        let lingering = session.mutex("telemetry/deleted-idle").linger(LONG).linger_at_most(LONG);
         let guard = relocked(&lingering).await;
         let (key, created) = (guard.key().to_vec(), guard.token().create_revision());
         guard.release().await.unwrap();
+        let holds = client.telemetry().locks.holds.count();
         other.delete(key).await.unwrap();
-        patiently("another key", async {
-            while lingering.lock().await.unwrap().token().create_revision() == created {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        // Not by locking it: whoever has it as the news come has lost it.
+        until_given_back(&client, holds).await;
+        let anew = lingering.lock().await.unwrap();
+        assert_ne!(anew.token().create_revision(), created);
+        drop(anew);
         session.close().await.unwrap();
-        assert_eq!(
-            client.telemetry().locks.lost,
-            6,
-            "what nobody had is lost to nobody"
-        );
+        assert_eq!(client.telemetry().locks.lost, 0);
     });
 }
 
@@ -317,12 +334,7 @@ fn what_an_owner_took_over_once_more_is_not_lost() {
         let holds = client.telemetry().locks.holds.count();
         let taken = theirs.mutex(name).owner("me").lock().await.unwrap();
         // It is heard that the key, which nobody had, is another session's.
-        patiently("the end of its hold", async {
-            while client.telemetry().locks.holds.count() == holds {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until_given_back(&client, holds).await;
         let guard = patiently("the key that is taken back", lingering.lock()).await.unwrap();
         assert_eq!(
             guard.token().create_revision(),
