@@ -119,7 +119,8 @@ impl Ping {
 
     /// Whoever used the connection has waited in vain: is anybody there?
     pub fn handle_doubt(&mut self, now: Instant) {
-        self.doubted = Some(now);
+        // Nothing is asked where nothing may be.
+        self.doubted = self.patience.interval.map(|_| now);
         self.settle(now);
     }
 
@@ -145,8 +146,8 @@ impl Ping {
             .min()
     }
 
-    /// How long it takes at least until traffic that begins now has anything come about. None while a
-    /// ping is out or owed, for then it may at once.
+    /// How long it takes at least until traffic that begins now has anything come about. Where something was owed
+    /// before that, it may be sooner, and is soon enough then. None while a ping is out or owed: anything may at once.
     #[must_use]
     pub fn lead(&self) -> Option<Duration> {
         let Patience {

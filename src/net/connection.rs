@@ -237,13 +237,14 @@ impl<R: Report> Live<'_, R> {
         }
         let mut now = clock::now();
         self.ping.handle_traffic(now, self.pulse.traffic());
-        if is_doubted {
-            self.ping.handle_doubt(now);
-        }
+        // Before the doubt: it may bring a ping, which an answer to an earlier one is none to.
         if let Some(pings) = &mut self.pings {
             if let Poll::Ready(Ok(_)) = pings.poll_pong(cx) {
                 self.ping.handle_pong(now);
             }
+        }
+        if is_doubted {
+            self.ping.handle_doubt(now);
         }
         loop {
             if let Some(dead) = self.act() {

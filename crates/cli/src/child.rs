@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -43,9 +44,10 @@ impl Child {
     }
 
     /// Sends it a signal. One that has ended by itself needs none.
-    pub(crate) fn send(&self, signal: Signal) {
-        if let Some(pid) = self.pid() {
-            let _ = kill_process(pid, signal);
+    pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
+        match self.pid().map(|pid| kill_process(pid, signal)) {
+            Some(Err(cause)) if cause != Errno::SRCH => Err(cause.into()),
+            _ => Ok(()),
         }
     }
 
@@ -56,13 +58,17 @@ impl Child {
         self.look(&mut descendants);
         // A stopped one hears nothing before it goes on.
         for signal in [Signal::TERM, Signal::CONT] {
-            self.send(signal);
+            let sent = self.send(signal);
+            if let (Signal::TERM, Err(cause)) = (signal, sent) {
+                // As what sudo(8) has become.
+                eprintln!("tenure: the lock is lost, and the command goes on: {cause}");
+            }
             descendants.send(signal);
         }
         if let Ok(ended) = timeout(grace, self.ended(&mut descendants)).await {
             return ended;
         }
-        self.send(Signal::KILL);
+        let _ = self.send(Signal::KILL);
         let mut is_any = true;
         while is_any {
             // Until all are dead, those that live may have begun more.

@@ -218,7 +218,8 @@ impl Arguments {
                 }
                 signal = signals.next() => {
                     if !is_from_keyboard(signal) {
-                        child.send(signal);
+                        // What may not be signalled by us may be by who signals us.
+                        let _ = child.send(signal);
                     }
                 }
             }

@@ -15,7 +15,8 @@ use etcd_client::{
 };
 use tenure_bench_worker::{Events, Key, Lock, Locker, Order, Outcome, Peer};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{sleep, timeout};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,6 +42,9 @@ struct EtcdClient {
     /// What all its locks hang on; there once the first is wanted.
     lease: Rc<OnceCell<i64>>,
 }
+
+/// A lease that is renewed until this goes.
+struct Kept(JoinHandle<()>);
 
 /// Of the lock service: the server waits in the queue.
 struct EtcdLock {
@@ -83,7 +87,7 @@ impl Locker for EtcdClient {
 
 impl Peer for EtcdClient {
     type Events = Stream;
-    type Lease = (LeaseKeeper, LeaseKeepAliveStream);
+    type Lease = Kept;
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
         let mut client = self.client.kv_client();
@@ -114,7 +118,24 @@ impl Peer for EtcdClient {
     async fn lease(&self, ttl: Duration) -> Result<Self::Lease, String> {
         let mut client = self.client.lease_client();
         let granted = client.grant(i64::try_from(ttl.as_secs()).map_err(text)?, None).await.map_err(text)?;
-        client.keep_alive(granted.id()).await.map_err(text)
+        let (keeper, answers) = client.keep_alive(granted.id()).await.map_err(text)?;
+        Ok(Kept(spawn_local(keep(keeper, answers, ttl / 3))))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// It renews once and no more by itself: as its documentation shows, the caller asks for each renewal.
+async fn keep(mut keeper: LeaseKeeper, mut answers: LeaseKeepAliveStream, every: Duration) {
+    loop {
+        sleep(every).await;
+        if keeper.keep_alive().await.is_err() || !matches!(answers.message().await, Ok(Some(_))) {
+            return;
+        }
     }
 }
 
