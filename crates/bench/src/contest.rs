@@ -77,6 +77,9 @@ pub(crate) fn run(mut table: Table, mut competitors: Vec<Box<dyn Competitor>>, s
             }
         }
     }
+    if setting.stop.is_set() {
+        table.notes.push("It was stopped: these are the figures until then.".to_owned());
+    }
     if let (Some(before), Some(after)) = (load_before, machine::load_average()) {
         table.notes.push(format!(
             "The machine's load average was {before} before and {after} after."

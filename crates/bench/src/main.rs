@@ -37,9 +37,12 @@ use crate::suite::{Climb, Suite};
 /// Why a benchmark could not run: a text for whoever started it.
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// As a shell has it of who ended by Ctrl-C: what there is was printed, and it is not all.
+const STOPPED: u8 = 130;
+
 /// Measures tenure side by side with its peers.
 ///
-/// Ctrl-C ends the measuring and prints what there is; once more, and it ends at once.
+/// Ctrl-C ends the measuring, prints what there is, and has the status be 130; once more, and it ends at once.
 #[derive(Debug, Parser)]
 #[command(name = "tenure-bench")]
 struct Arguments {
@@ -99,7 +102,8 @@ fn main() -> ExitCode {
         Command::Suite(suite) => run(suite, &arguments),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Whole) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::from(STOPPED),
         Err(cause) => {
             eprintln!("tenure-bench: {cause}");
             ExitCode::FAILURE
@@ -107,7 +111,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(suite: &Suite, arguments: &Arguments) -> Result<(), Failure> {
+/// Whether all was measured.
+enum Ended {
+    Whole,
+    Stopped,
+}
+
+fn run(suite: &Suite, arguments: &Arguments) -> Result<Ended, Failure> {
     let setting = Setting {
         rounds: arguments.rounds,
         stop: Stop::at_ctrl_c()?,
@@ -122,7 +132,8 @@ fn run(suite: &Suite, arguments: &Arguments) -> Result<(), Failure> {
     }
     outcome?;
     match report.failures() {
-        0 => Ok(()),
+        _ if setting.stop.is_set() => Ok(Ended::Stopped),
+        0 => Ok(Ended::Whole),
         count => Err(format!("{count} of the competitors did not run to the end, see above").into()),
     }
 }
