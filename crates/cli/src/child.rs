@@ -56,15 +56,14 @@ impl Child {
         // Before the first signal: by that some lose the parent that they are known by.
         let mut descendants = Descendants::of(self.pid());
         self.look(&mut descendants);
-        // A stopped one hears nothing before it goes on.
-        for signal in [Signal::TERM, Signal::CONT] {
-            let sent = self.send(signal);
-            if let (Signal::TERM, Err(cause)) = (signal, sent) {
-                // As what sudo(8) has become.
-                eprintln!("tenure: the lock is lost, and the command goes on: {cause}");
-            }
-            descendants.send(signal);
+        if let Err(cause) = self.send(Signal::TERM) {
+            // As what sudo(8) has become.
+            eprintln!("tenure: the lock is lost, and the command goes on: {cause}");
         }
+        descendants.send(Signal::TERM);
+        // A stopped one hears nothing before it goes on.
+        let _ = self.send(Signal::CONT);
+        descendants.send(Signal::CONT);
         if let Ok(ended) = timeout(grace, self.ended(&mut descendants)).await {
             return ended;
         }
