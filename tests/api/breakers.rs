@@ -6,22 +6,12 @@ use std::time::Duration;
 use tenure::{Client, Config};
 use tenure_testserver::{Fault, Link, Server};
 
-use crate::support::{patiently, run};
+use crate::support::{patiently, run, until};
 
 const FAILURES: u32 = 2;
 const PUT: &str = "/etcdserverpb.KV/Put";
 /// The least that a server grants; a third of it is the wait for a renewal.
 const TTL_SHORT: Duration = Duration::from_secs(2);
-
-/// Waits until this holds.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    patiently(what, async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
 
 #[test]
 fn streams_go_to_the_others_and_to_the_one_that_failed_where_nobody_else_is() {

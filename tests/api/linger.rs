@@ -16,7 +16,7 @@ fn lingering(session: &Session, name: &str) -> Mutex {
 }
 
 /// The lock, from a key that lingered: the watch is there.
-async fn relocked(mutex: &Mutex) -> Guard {
+pub(crate) async fn relocked(mutex: &Mutex) -> Guard {
     patiently("a key that lingers", async {
         loop {
             let guard = mutex.lock().await.unwrap();
@@ -25,7 +25,7 @@ async fn relocked(mutex: &Mutex) -> Guard {
             }
             // Time for the watch.
             tokio::time::sleep(Duration::from_millis(20)).await;
-            drop(guard);
+            guard.release().await.unwrap();
         }
     })
     .await

@@ -34,6 +34,16 @@ pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) ->
     bounded.unwrap_or_else(|_| panic!("{what} has not happened"))
 }
 
+/// Waits until this holds.
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
+    patiently(what, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// The endpoints of the server that this process's tests share.
 pub(crate) fn endpoints() -> Vec<String> {
     if is_embedded() {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tenure::{Client, Delivery, Guard, LeaseEnd, LeaseId, Mutex, Origin, StateEvent, StateEvents};
+use tenure::{Client, Delivery, LeaseEnd, LeaseId, Origin, StateEvent, StateEvents};
 use tenure_proxy::{Ending, Proxy};
 
 use crate::hand_off::waiting;
+use crate::linger::relocked;
 use crate::lock::{TTL, until_queue_is};
-use crate::support::{client, endpoints, is_embedded, patiently, run, viewed};
+use crate::support::{client, endpoints, is_embedded, patiently, run, until, viewed};
 
 /// No test takes so long.
 const LONG: Duration = Duration::from_secs(3600);
@@ -23,10 +24,8 @@ async fn behind_a_proxy() -> (Client, Proxy) {
 
 /// Waits until so many locks were counted as lost, and no more.
 async fn until_lost(client: &Client, count: u64) {
-    patiently("a loss that is counted", async {
-        while client.telemetry().locks.lost < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    until("a loss that is counted", || {
+        client.telemetry().locks.lost >= count
     })
     .await;
     assert_eq!(client.telemetry().locks.lost, count);
@@ -34,28 +33,10 @@ async fn until_lost(client: &Client, count: u64) {
 
 /// Waits until the session has given back one more key than this.
 async fn until_given_back(client: &Client, holds: u64) {
-    patiently("the end of its hold", async {
-        while client.telemetry().locks.holds.count() == holds {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    until("the end of its hold", || {
+        client.telemetry().locks.holds.count() != holds
     })
     .await;
-}
-
-/// The lock, from a key that lingered: its watch is there.
-async fn relocked(mutex: &Mutex) -> Guard {
-    patiently("a key that lingers", async {
-        loop {
-            let guard = mutex.lock().await.unwrap();
-            if guard.token().sequence() > 0 {
-                return guard;
-            }
-            // Time for the watch.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            guard.release().await.unwrap();
-        }
-    })
-    .await
 }
 
 async fn next(events: &mut StateEvents) -> StateEvent {

@@ -50,8 +50,8 @@ impl Load {
         })
     }
 
-    /// Ends the writes, and says how many there were a second.
-    pub(crate) fn finish(mut self) -> Result<f64, Failure> {
+    /// Ends the writes, and says how many there were a second: a note for the table.
+    pub(crate) fn finish(mut self) -> Result<String, Failure> {
         let elapsed = self.begun.elapsed();
         let written = self.shared.written.load(Ordering::Relaxed);
         self.shared.over.store(true, Ordering::Relaxed);
@@ -59,7 +59,10 @@ impl Load {
             let ended = thread.join().map_err(|_| "the load's thread panicked")?;
             ended.map_err(|cause| format!("the writes beside it ended early: {cause}"))?;
         }
-        Ok(written as f64 / elapsed.as_secs_f64())
+        let per_second = written as f64 / elapsed.as_secs_f64();
+        Ok(format!(
+            "Meanwhile {per_second:.0} other keys a second were written."
+        ))
     }
 }
 

@@ -137,10 +137,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         if race.hold.is_zero() {
             table.notes.extend(against_goals(*contenders, &table.rows));
         }
-        table.notes.push(format!(
-            "Meanwhile {:.0} other keys a second were written.",
-            load.finish()?
-        ));
+        table.notes.push(load.finish()?);
         report.add(&table);
     }
     Ok(())

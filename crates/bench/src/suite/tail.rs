@@ -67,10 +67,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         let title = format!("Small reads at a pace, {story}, on {}", server.story());
         let competitors = Ordered::all(&PEERS, &order, arguments.calls, &Probes::default());
         let mut table = contest::run(Table::new(title, "reads"), competitors, setting);
-        table.notes.push(format!(
-            "Meanwhile {:.0} other keys a second were written.",
-            load.finish()?
-        ));
+        table.notes.push(load.finish()?);
         report.add(&table);
     }
     Ok(())

@@ -58,10 +58,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         }
         let title = format!("A watch's creation to its first event, on {}", server.story());
         let mut table = contest::run(Table::new(title, "watches"), competitors, setting);
-        table.notes.push(format!(
-            "Meanwhile {:.0} other keys a second were written.",
-            load.finish()?
-        ));
+        table.notes.push(load.finish()?);
         report.add(&table);
     }
     Ok(())

@@ -104,7 +104,7 @@ async fn calls<P: Peer>(peer: &P, order: &Tail, samples: Rc<Samples>) -> Result<
     Ok(())
 }
 
-/// When each call is due, told then. By a thread, since tokio's timers are as coarse as a millisecond.
+/// When each call is due, told then: never more than there are calls. By a thread, since tokio's timers are as coarse as a millisecond.
 fn pace(order: &Tail) -> UnboundedReceiver<Instant> {
     let (tell, told) = unbounded_channel();
     let (calls, every) = (order.calls, order.every);
