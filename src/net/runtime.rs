@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
@@ -52,6 +52,8 @@ impl Runtime {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
+        // Boxed, so that tokio's part of a task is compiled once and not for each.
+        let task: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(task);
         match self {
             Runtime::Callers => tokio::spawn(task),
             Runtime::Own(own) => own.handle.spawn(task),
