@@ -1,6 +1,6 @@
 //! The null server: HTTP/2 and prepared answers, one thread, nothing stored. What a call costs
 //! on it is the client's, the kernel's and little else. It refuses what is no
-//! put, get or transaction.
+//! put, get, transaction or watch.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,6 +15,8 @@ use tenure::pb::etcdserverpb::{
 };
 use tenure::pb::mvccpb::KeyValue;
 use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) mod watch;
 
 /// What a stream, and what a connection, may send ahead: large puts do not wait for it.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -51,7 +53,10 @@ impl Answers {
         Answers {
             put: frame(&put),
             txn: frame(&txn),
-            get: Bytes::new(),
+            get: frame(&RangeResponse {
+                header: head(),
+                ..RangeResponse::default()
+            }),
             put_bytes: 0,
         }
     }
@@ -113,6 +118,12 @@ async fn answer(
     answers: &RefCell<Answers>,
 ) -> Result<(), h2::Error> {
     let (head, mut body) = request.into_parts();
+    let mut response = Response::new(());
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    if head.uri.path() == "/etcdserverpb.Watch/Watch" {
+        return watch::serve(body, respond.send_response(response, false)?).await;
+    }
     let mut request_bytes = 0;
     while let Some(chunk) = body.data().await {
         let length = chunk?.len();
@@ -128,9 +139,6 @@ async fn answer(
         "/etcdserverpb.KV/Txn" => Some(answers.borrow().txn.clone()),
         _ => None,
     };
-    let mut response = Response::new(());
-    let grpc = HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     let mut stream = respond.send_response(response, false)?;
     let status = if message.is_some() { "0" } else { "12" };
     if let Some(message) = message {

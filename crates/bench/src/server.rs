@@ -28,7 +28,7 @@ pub(crate) enum ServerKind {
     Etcd3,
     /// The etcd in memory of this repository's tests.
     Embedded,
-    /// No etcd: the same answer to every put, get and transaction, at once.
+    /// No etcd: the same answer to every put, get and transaction, at once, and events without end.
     Null,
 }
 

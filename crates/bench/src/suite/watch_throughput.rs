@@ -1,6 +1,7 @@
 //! The events of one prefix through one client, as fast as the server sends them:
 //! a replay of what was written before, and live ones that a writer makes meanwhile.
-//! Each transaction puts many keys, so that it is not the writing that is measured.
+//! Each transaction puts many keys, so that it is not the writing that is measured. The null
+//! server has events without end, and sends them as fast as the client takes them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::Failure;
 use crate::child::{Child, Figures};
 use crate::contest::{self, Competitor, Setting};
+use crate::null;
 use crate::peer::Peer;
 use crate::report::{Report, Table};
 use crate::server::{Server, ServerKind};
@@ -29,11 +31,12 @@ pub(crate) struct Arguments {
     /// Events a round, for each client; whole transactions.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
-    /// Events of one transaction. A server replays a thousand of them at once.
+    /// Events of one transaction. A server replays a thousand of them at once; the null server's
+    /// transactions have 20.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=128))]
     keys: u64,
     /// The servers to run on.
-    #[arg(long, value_delimiter = ',', default_values = ["etcd", "embedded"])]
+    #[arg(long, value_delimiter = ',', default_values = ["etcd", "embedded", "null"])]
     server: Vec<ServerKind>,
 }
 
@@ -46,21 +49,27 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         }
         let server = Server::start(*kind)?;
         let writer = runtime.block_on(Client::connect([server.endpoint()]))?;
-        let from = runtime.block_on(fill(&writer, "bench/replay/", txns, arguments.keys))?;
-        for (story, from) in [("replayed from an old revision", Some(from)), ("live", None)] {
+        let sources = match kind {
+            ServerKind::Null => vec![Source::Endless],
+            ServerKind::Etcd | ServerKind::Etcd3 | ServerKind::Embedded => {
+                let from = runtime.block_on(fill(&writer, "bench/replay/", txns, arguments.keys))?;
+                vec![Source::Replay(from), Source::Live]
+            }
+        };
+        for source in sources {
             let watcher = |peer: Peer| -> Box<dyn Competitor> {
                 Box::new(Watcher {
                     peer,
                     endpoint: server.endpoint().to_owned(),
                     txns,
                     keys: arguments.keys,
-                    from,
+                    source,
                     turns: 0,
                     runtime: runtime.clone(),
                     writer: writer.clone(),
                 })
             };
-            let title = format!("Events of one watch, {story}, on {}", server.story());
+            let title = format!("Events of one watch, {}, on {}", source.story(), server.story());
             let competitors = Peer::CLIENTS.into_iter().map(watcher).collect();
             report.add(&contest::run(Table::new(title, "events"), competitors, setting));
         }
@@ -68,13 +77,33 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
     Ok(())
 }
 
+/// Where the events come from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// They were written before, this and what follows.
+    Replay(Revision),
+    /// A writer makes them meanwhile.
+    Live,
+    /// The null server.
+    Endless,
+}
+
+impl Source {
+    fn story(self) -> String {
+        match self {
+            Source::Replay(_) => "replayed from an old revision".to_owned(),
+            Source::Live => "live".to_owned(),
+            Source::Endless => format!("{} a message, as fast as they are taken", null::watch::EVENTS),
+        }
+    }
+}
+
 struct Watcher {
     peer: Peer,
     endpoint: String,
     txns: u64,
     keys: u64,
-    /// None for live events.
-    from: Option<Revision>,
+    source: Source,
     turns: u32,
     runtime: Rc<Runtime>,
     writer: Client,
@@ -87,9 +116,9 @@ impl Competitor for Watcher {
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
         self.turns += 1;
-        let prefix = match self.from {
-            Some(_) => "bench/replay/".to_owned(),
-            None => format!("bench/live/{:?}/{}/", self.peer, self.turns),
+        let (prefix, from) = match self.source {
+            Source::Replay(from) => ("bench/replay/".to_owned(), from.0),
+            Source::Live | Source::Endless => (format!("bench/live/{:?}/{}/", self.peer, self.turns), 0),
         };
         let mut child = Child::start(
             self.peer
@@ -97,11 +126,11 @@ impl Competitor for Watcher {
                 .arg("watch")
                 .arg(format!("--endpoints={}", self.endpoint))
                 .arg(format!("--prefix={prefix}"))
-                .arg(format!("--from={}", self.from.map_or(0, |from| from.0)))
+                .arg(format!("--from={from}"))
                 .arg(format!("--events={}", self.txns * self.keys)),
         )?;
         child.wait_ready(READY_MAX)?;
-        if self.from.is_none() {
+        if matches!(self.source, Source::Live) {
             self.runtime.block_on(fill(&self.writer, &prefix, self.txns, self.keys))?;
         }
         let mut figures = Figures::default();
