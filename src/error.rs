@@ -166,6 +166,7 @@ pub enum Delivery {
 }
 
 impl Error {
+    #[cold]
     pub(crate) fn new(
         code: Code,
         origin: Origin,
@@ -189,16 +190,19 @@ impl Error {
     }
 
     /// The caller asked for what cannot be; nothing was sent.
+    #[cold]
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Code::InvalidArgument, Origin::Caller, Delivery::NotSent, message)
     }
 
     /// There was no way to send it: no connection, or one that takes nothing more.
+    #[cold]
     pub(crate) fn unsent(origin: Origin, message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Code::Unavailable, origin, Delivery::NotSent, message)
     }
 
     /// The time was over before there was a way to send it.
+    #[cold]
     pub(crate) fn unsent_in_time(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(
             Code::DeadlineExceeded,
@@ -209,6 +213,7 @@ impl Error {
     }
 
     /// So many calls are in flight that this one is refused.
+    #[cold]
     pub(crate) fn shed(calls_max: usize) -> Error {
         let message = format!("{calls_max} calls are in flight, which is all that Config::calls_max allows");
         let mut error = Error::new(
@@ -223,6 +228,7 @@ impl Error {
 
     /// The server answered with this status. The text decides what it means; a
     /// few texts arrive with another code than the one etcd documents.
+    #[cold]
     pub(crate) fn answered(code: Code, message: impl Into<Cow<'static, str>>) -> Error {
         let message = message.into();
         let etcd = EtcdError::from_message(&message);
@@ -242,6 +248,7 @@ impl Error {
         error
     }
 
+    #[cold]
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.0.source = Some(source.into());
         self
@@ -254,6 +261,7 @@ impl Error {
     }
 
     /// Says which call this was and where it went.
+    #[cold]
     pub(crate) fn with_call(mut self, method: &'static str, endpoint: Option<Arc<str>>) -> Error {
         self.0.method = Some(method);
         self.0.endpoint = endpoint;

@@ -252,11 +252,22 @@ impl Client {
         &self,
         method: &'static Method,
         request: &M,
+        options: CallOptions,
+    ) -> Call<R> {
+        match &self.view {
+            None => self.channel().unary(method, request, options),
+            Some(view) => self.unary_through(view, method, request, options),
+        }
+    }
+
+    #[inline(never)]
+    fn unary_through<M: Request, R>(
+        &self,
+        view: &Arc<View>,
+        method: &'static Method,
+        request: &M,
         mut options: CallOptions,
     ) -> Call<R> {
-        let Some(view) = &self.view else {
-            return self.channel().unary(method, request, options);
-        };
         options.view = Some(view.begin());
         let Some(namespace) = &view.namespace else {
             return self.channel().unary(method, request, options);

@@ -23,7 +23,7 @@ use crate::pb::etcdserverpb::TxnResponse;
 use crate::types::{KeyRange, Revision};
 
 /// Where the machine is kept that an attempt drives.
-pub(super) trait Kept {
+pub(super) trait Kept: Sync {
     fn place(&self) -> &Place;
 
     /// The transaction that registers the place, under way.
@@ -105,12 +105,6 @@ impl<'a, K: Kept> Attempt<'a, K> {
                 Some(Action::Register { gate }) => self.register(gate, false, None).await?,
                 Some(Action::RegisterIfEmpty { gate }) => self.register(gate, true, None).await?,
                 Some(Action::TakeOver { gate, seen }) => self.register(gate, false, Some(seen)).await?,
-                Some(Action::Watch(watched)) => self.watch(watched).await?,
-                Some(Action::Range {
-                    upto,
-                    whole,
-                    linearizable,
-                }) => self.range(upto, whole, linearizable).await?,
                 Some(Action::Grant(created)) => {
                     self.count();
                     return Ok(Ok(created));
@@ -118,12 +112,32 @@ impl<'a, K: Kept> Attempt<'a, K> {
                 Some(Action::Fail(failure)) => return Ok(Err(failure)),
                 // What is left to undo is the releaser's, once the seat is dropped.
                 Some(Action::Release { .. } | Action::Withdraw { .. } | Action::Freed) => {}
-                None => {
-                    let news = self.news().await;
-                    self.learn(news).await?;
-                }
+                action @ (Some(Action::Watch(_) | Action::Range { .. }) | None) => self.wait(action).await?,
             }
         }
+    }
+
+    /// What there is to do where the lock is not free. In a box that is made out of the way, so that a
+    /// free one is locked with a short stack: what lies on it is in the cache then.
+    #[cold]
+    fn wait(
+        &mut self,
+        action: Option<Action>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+        Box::pin(async move {
+            match action {
+                Some(Action::Watch(watched)) => self.watch(watched).await,
+                Some(Action::Range {
+                    upto,
+                    whole,
+                    linearizable,
+                }) => self.range(upto, whole, linearizable).await,
+                _ => {
+                    let news = self.news().await;
+                    self.learn(news).await
+                }
+            }
+        })
     }
 
     fn count(&self) {

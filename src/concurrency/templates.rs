@@ -40,32 +40,30 @@ impl Templates {
         if_empty: bool,
     ) -> Call<TxnResponse> {
         let mut kept = self.lock();
-        let fits = |register: &Register| register.if_empty == if_empty && register.value == value;
-        let register = match kept.register.take().filter(fits) {
-            Some(mut register) => {
+        match &mut kept.register {
+            Some(register) if register.if_empty == if_empty && register.value == value => {
                 requests::set_gate(&mut register.txn, gate);
-                register
+                register.txn.send(client)
             }
-            None => Register {
-                value: value.clone(),
-                if_empty,
-                txn: requests::register(client, place, gate, value, if_empty).detach(),
-            },
-        };
-        kept.register.insert(register).txn.send(client)
+            register => {
+                let txn = requests::register(client, place, gate, value, if_empty).detach();
+                let value = value.clone();
+                register.insert(Register { value, if_empty, txn }).txn.send(client)
+            }
+        }
     }
 
     /// As [`requests::release`] where no gate is to be closed.
     pub(super) fn release(&self, client: &Client, place: &Place, created: Revision) -> Call<Verdict> {
         let mut kept = self.lock();
-        let release = match kept.release.take() {
-            Some(mut release) => {
-                requests::set_revision(&mut release, created);
+        let release = match &mut kept.release {
+            Some(release) => {
+                requests::set_revision(release, created);
                 release
             }
-            None => requests::release(client, place, created, false).detach(),
+            release => release.insert(requests::release(client, place, created, false).detach()),
         };
-        kept.release.insert(release).send(client)
+        release.send(client)
     }
 
     /// A panic while this lock was held cannot leave it half changed.

@@ -333,16 +333,13 @@ impl Pool {
         let mut best: Option<((bool, Rank), usize, usize)> = None;
         for step in 0..count {
             let at = (self.cursor + step) % count;
-            let member = &self.members[at];
-            let Some(index) = member.choose(want).filter(|_| want.admits(member.id)) else {
+            let Some((rank, index)) = self.members[at].offer(now, want) else {
                 continue;
             };
-            let avoided = want.avoid == Some(member.id);
-            let key = (avoided, member.rank(now, index, want.may_probe()));
-            if best.is_none_or(|(least, ..)| key < least) {
-                best = Some((key, at, index));
+            if best.is_none_or(|(least, ..)| rank < least) {
+                best = Some((rank, at, index));
             }
-            if key == (false, Rank::Well) {
+            if rank == (false, Rank::Well) {
                 break;
             }
         }
@@ -356,12 +353,8 @@ impl Pool {
             return None;
         }
         self.cursor = (at + 1) % count;
-        if member.suspect_until.is_some_and(|until| until <= now) {
-            // This call tries whether it is well again; others need not.
-            member.suspect_until = Some(now + member.suspicion.next_wait());
-        }
-        if let Some(breaker) = member.breaker.as_mut().filter(|_| want.may_probe()) {
-            breaker.handle_call(now);
+        if member.suspect_until.is_some() || member.breaker.is_some() {
+            member.handle_trial(now, want);
         }
         let connection = &mut member.connections[index];
         if connection.open == 0 {
@@ -465,6 +458,8 @@ impl Pool {
         self.ids
     }
 
+    // Once in the code, for a call comes here more than once.
+    #[inline(never)]
     fn find(&self, id: ConnectionId) -> Option<(usize, usize)> {
         let members = self.members.iter().enumerate();
         members.into_iter().find_map(|(at, member)| {
@@ -494,6 +489,7 @@ impl Pool {
         }
     }
 
+    #[cold]
     fn dial(&mut self, now: Instant, at: usize, class: Option<Class>) {
         let id = ConnectionId(self.next_id());
         let member = &mut self.members[at];
@@ -529,6 +525,7 @@ impl Pool {
     }
 
     /// Nobody has a free stream: another connection to whom it is possible.
+    #[cold]
     fn grow(&mut self, now: Instant, want: Want) {
         for at in 0..self.members.len() {
             let member = &self.members[at];
@@ -539,6 +536,7 @@ impl Pool {
         }
     }
 
+    #[cold]
     fn may_dial(&self, now: Instant, at: usize, class: Class) -> bool {
         let member = &self.members[at];
         let live = member.connections.iter().filter(|connection| connection.state != State::Draining);

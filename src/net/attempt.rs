@@ -343,8 +343,7 @@ impl Plan {
             match self.send(now, route, seat, &pass, request) {
                 Ok(sent) => {
                     if failed_at.is_some_and(|at| at != endpoint) {
-                        self.channel.figures().calls.failovers.add();
-                        trace::failed_over(sent.route.endpoint.name());
+                        self.failed_over(&sent);
                     }
                     *state = State::Sent(sent);
                     return Poll::Ready(Ok(()));
@@ -354,6 +353,12 @@ impl Plan {
                 Err(_) => {}
             }
         }
+    }
+
+    #[cold]
+    fn failed_over(&self, sent: &Sent) {
+        self.channel.figures().calls.failovers.add();
+        trace::failed_over(sent.route.endpoint.name());
     }
 
     /// # Errors
@@ -413,6 +418,20 @@ impl Sent {
     /// The first good answer or verdict, or the last failure.
     fn poll_either(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Bytes, Error>> {
         let answer = self.poll_answer(cx, now);
+        match self.detour {
+            None => answer,
+            Some(_) => self.poll_detour(answer, cx, now),
+        }
+    }
+
+    /// The same, where this member has said so much and another one is asked too.
+    #[cold]
+    fn poll_detour(
+        &mut self,
+        answer: Poll<Result<Bytes, Error>>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Bytes, Error>> {
         let Some(detour) = &mut self.detour else {
             return answer;
         };

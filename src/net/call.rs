@@ -20,6 +20,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use http::uri::PathAndQuery;
@@ -30,11 +31,12 @@ use super::attempt::{Plan, State, TokenUse};
 use super::call_options::CallOptions;
 use super::channel::Channel;
 use super::clock::{self, Timer};
+use super::in_flight::Admission;
 use super::route::Route;
 use super::trace::CallSpan;
 use crate::core::namespace::Answer;
 use crate::error::{Code, Delivery, Error, Origin};
-use crate::wire::{self, Body, Method};
+use crate::wire::{self, Body, Method, Status};
 
 pin_project! {
     /// An etcd call under way. Await it for the answer.
@@ -45,11 +47,20 @@ pin_project! {
     #[must_use = "a call is sent only once it is awaited"]
     pub struct Call<R> {
         span: CallSpan,
+        #[pin]
+        exchange: Exchange,
+        answer: PhantomData<fn() -> R>,
+    }
+}
+
+pin_project! {
+    /// A call but for the type of its answer, so that one piece of code does for all of them: it is
+    /// shorter, and what one call has had loaded the next one finds.
+    struct Exchange {
         plan: Plan,
         state: State,
         #[pin]
         timer: Timer,
-        answer: PhantomData<fn() -> R>,
     }
 }
 
@@ -59,18 +70,30 @@ impl Channel {
     where
         M: prost::Message,
     {
-        let timeout = options.timeout.unwrap_or(self.config().call_timeout);
         let admitted = self.admit(&options).and_then(|admission| {
-            let encoded = wire::encode(request, self.config().request_bytes_max)
-                .map_err(|status| Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message));
-            encoded.map(|request| (admission, request))
+            let encoded = wire::encode(request, self.config().request_bytes_max);
+            Ok((admission, encoded.map_err(unsendable)?))
         });
-        let (admission, request, state) = match admitted {
-            Ok((admission, request)) => (admission, Some(request), State::Waiting(None)),
-            Err(error) => (None, None, State::Refused(error)),
+        Call {
+            span: CallSpan::new(method),
+            exchange: self.exchange(method, admitted, options),
+            answer: PhantomData,
+        }
+    }
+
+    #[inline(never)]
+    fn exchange(
+        &self,
+        method: &'static Method,
+        admitted: Result<(Option<Admission>, Body), Error>,
+        options: CallOptions,
+    ) -> Exchange {
+        let (admission, request, refusal) = match admitted {
+            Ok((admission, request)) => (admission, Some(request), None),
+            Err(error) => (None, None, Some(error)),
         };
         let begun = clock::now();
-        let deadline = begun + timeout;
+        let deadline = begun + options.timeout.unwrap_or(self.config().call_timeout);
         let plan = Plan {
             channel: self.clone(),
             method,
@@ -84,12 +107,10 @@ impl Channel {
             token: TokenUse::default(),
             is_counted: false,
         };
-        Call {
-            span: CallSpan::new(method),
+        Exchange {
             plan,
-            state,
+            state: refusal.map_or(State::Waiting(None), State::Refused),
             timer: Timer::new(deadline),
-            answer: PhantomData,
         }
     }
 
@@ -128,14 +149,14 @@ impl Channel {
 impl<R> Call<R> {
     /// Fails with this error instead, and sends nothing.
     pub(crate) fn refuse(mut self, error: Error) -> Call<R> {
-        self.state = State::Refused(error);
-        self.plan.admission = None;
+        self.exchange.state = State::Refused(error);
+        self.exchange.plan.admission = None;
         self
     }
 
     /// Whether it has left, and is not to be sent again for all that is known.
     pub(crate) fn is_sent(&self) -> bool {
-        matches!(self.state, State::Sent(_))
+        matches!(self.exchange.state, State::Sent(_))
     }
 }
 
@@ -143,42 +164,84 @@ impl<R: wire::Response + Answer> Future for Call<R> {
     type Output = Result<R, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Error>> {
-        let mut this = self.project();
-        let (plan, state) = (this.plan, this.state);
+        let this = self.project();
+        let mut exchange = this.exchange;
         let _entered = this.span.enter();
         let answer = loop {
-            let now = clock::now();
-            let failure = match plan.poll(state, cx, now) {
-                Poll::Ready(Ok(message)) => match plan.read(message) {
+            match ready!(exchange.as_mut().poll_message(cx)) {
+                Ok(message) => match exchange.plan.read(message) {
                     Ok(answer) => break Ok(answer),
-                    // Another member may know more.
-                    Err(error) if error.stale().is_some() => error,
-                    Err(error) => break Err(plan.name(error, state)),
+                    Err(error) => {
+                        if let Some(error) = exchange.as_mut().unread(error) {
+                            break Err(error);
+                        }
+                    }
                 },
-                Poll::Ready(Err(failure)) => failure,
+                Err(error) => break Err(error),
+            }
+        };
+        let error = answer.as_ref().err();
+        this.span.ended(
+            || exchange.plan.endpoint(&exchange.state),
+            exchange.plan.attempts,
+            error,
+        );
+        exchange.end(error);
+        Poll::Ready(answer)
+    }
+}
+
+impl Exchange {
+    /// The message of the answer, or what the call ends with. Not inlined, or each type of answer had its own.
+    #[inline(never)]
+    fn poll_message(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let mut this = self.project();
+        let (plan, state) = (this.plan, this.state);
+        loop {
+            let now = clock::now();
+            let error = match plan.poll(state, cx, now) {
+                Poll::Ready(Ok(message)) => return Poll::Ready(Ok(message)),
+                Poll::Ready(Err(failure)) => plan.failed(state, failure),
                 Poll::Pending => {
                     let at = state.timeout().map_or(plan.deadline, |at| at.min(plan.deadline));
                     if at != this.timer.deadline() {
                         this.timer.as_mut().reset(at);
                     }
                     ready!(plan.channel.runtime().within(|| this.timer.as_mut().poll_at(now, cx)));
-                    match plan.waited(state) {
-                        None => continue,
-                        Some(error) => break Err(error),
-                    }
+                    plan.waited(state)
                 }
             };
-            if let Some(error) = plan.failed(state, failure) {
-                break Err(error);
+            if let Some(error) = error {
+                return Poll::Ready(Err(error));
             }
-        };
-        plan.count(answer.as_ref().err(), state);
-        this.span.ended(|| plan.endpoint(state), plan.attempts, answer.as_ref().err());
-        // What is left of the call goes now, so that its stream is reset and its place free.
-        *state = State::Done;
-        plan.admission = None;
-        Poll::Ready(answer)
+        }
     }
+
+    /// The message cannot be taken for an answer: what the call ends with, where it does.
+    #[cold]
+    fn unread(self: Pin<&mut Self>, error: Error) -> Option<Error> {
+        let this = self.project();
+        match error.stale() {
+            // Another member may know more.
+            Some(_) => this.plan.failed(this.state, error),
+            None => Some(this.plan.name(error, this.state)),
+        }
+    }
+
+    #[inline(never)]
+    fn end(self: Pin<&mut Self>, error: Option<&Error>) {
+        let this = self.project();
+        this.plan.count(error, this.state);
+        // What is left of the call goes now, so that its stream is reset and its place free.
+        *this.state = State::Done;
+        this.plan.admission = None;
+    }
+}
+
+/// A message that is too large.
+#[cold]
+fn unsendable(status: Status) -> Error {
+    Error::new(status.code, Origin::Caller, Delivery::NotSent, status.message)
 }
 
 impl Plan {
@@ -218,6 +281,8 @@ fn is_cancel(error: &Error) -> bool {
 
 impl<R> fmt::Debug for Call<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("method", &self.plan.method.path).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("method", &self.exchange.plan.method.path)
+            .finish_non_exhaustive()
     }
 }

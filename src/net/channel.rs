@@ -342,6 +342,7 @@ impl Channel {
     }
 
     /// Why no connection can be had: what keeps each endpoint from being one.
+    #[cold]
     pub(crate) fn unreachable(&self) -> Error {
         self.unreachable_among(None)
     }

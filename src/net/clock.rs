@@ -22,7 +22,8 @@ const STRETCH_MAX: Duration = Duration::from_secs(3600);
 /// No deadline.
 pub(crate) const NEVER: Instant = Instant(u64::MAX);
 
-/// The boot clock's present reading.
+/// The boot clock's present reading. Once in the code, for a call comes here several times.
+#[inline(never)]
 pub(crate) fn now() -> Instant {
     #[cfg(feature = "unstable")]
     if let Some(now) = super::simulation::now() {

@@ -230,11 +230,22 @@ impl<R: Report> Live<'_, R> {
         if let Poll::Ready(end) = self.connection.as_mut().poll(cx) {
             return Poll::Ready(lost(end, &self.hearing));
         }
-        self.note_settings(cx);
+        // Settings and a GOAWAY come with what was read.
+        if self.hearing.take_read() {
+            self.note_settings(cx);
+        }
         let is_doubted = wishes.take_doubt();
         if self.is_timed && !is_doubted && !self.timer.has_fired() {
             return Poll::Pending;
         }
+        self.examine(cx, is_doubted)
+    }
+
+    /// Looks at the health of the connection. Apart from what comes at every turn, so that this lies close together.
+    #[inline(never)]
+    fn examine(&mut self, cx: &mut Context<'_>, is_doubted: bool) -> Poll<Error> {
+        // Settings count once they are acknowledged, for which there may have been no room at first.
+        self.note_settings(cx);
         let mut now = clock::now();
         self.ping.handle_traffic(now, self.pulse.traffic());
         // Before the doubt: it may bring a ping, which an answer to an earlier one is none to.
@@ -270,15 +281,25 @@ impl<R: Report> Live<'_, R> {
     fn note_settings(&mut self, cx: &mut Context<'_>) {
         let streams_max = self.connection.max_concurrent_send_streams();
         if streams_max != self.streams_max {
-            self.streams_max = streams_max;
-            self.report.streams_max(streams_max);
+            self.resize(streams_max);
         }
         if let Some(sender) = &mut self.sender {
             if let Poll::Ready(Err(error)) = sender.poll_ready(cx) {
-                self.sender = None;
-                self.report.goaway(error);
+                self.goaway(error);
             }
         }
+    }
+
+    #[cold]
+    fn resize(&mut self, streams_max: usize) {
+        self.streams_max = streams_max;
+        self.report.streams_max(streams_max);
+    }
+
+    #[cold]
+    fn goaway(&mut self, error: h2::Error) {
+        self.sender = None;
+        self.report.goaway(error);
     }
 
     /// Does what the machine says; the end where it says that this is one.

@@ -80,6 +80,11 @@ impl Feed {
         if is_known || self.events.get().is_none() {
             return;
         }
+        self.tell_term(term, leader);
+    }
+
+    #[cold]
+    fn tell_term(&self, term: u64, leader: u64) {
         let mut seen = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         let (seen_term, seen_leader) = *seen;
         let is_news = term > seen_term || (term == seen_term && seen_leader == 0 && leader != 0);

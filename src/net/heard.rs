@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -24,10 +25,11 @@ pub(crate) struct Heard {
     hearing: Arc<Hearing>,
 }
 
-/// What the stream died of.
+/// What the stream died of, and whether it said anything.
 #[derive(Default)]
 pub(crate) struct Hearing {
     error: Mutex<Option<io::Error>>,
+    has_read: AtomicBool,
 }
 
 impl Heard {
@@ -43,21 +45,40 @@ impl Heard {
 
     /// Keeps an error; whoever reads or writes gets its kind.
     fn keep<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        result.map_err(|error| {
-            let kind = error.kind();
-            self.hearing.lock().get_or_insert(error);
-            kind.into()
-        })
+        match result {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.hearing.keep(error))),
+            result => result,
+        }
+    }
+
+    /// Behind all that can run, where a wake by itself comes before a runtime's own future.
+    #[cold]
+    fn end_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.turn_bytes = 0;
+        pin!(tokio::task::yield_now()).poll(cx).map(Ok)
     }
 }
 
 impl Hearing {
+    /// Whether anything was read since this was asked the last time.
+    pub(crate) fn take_read(&self) -> bool {
+        // Relaxed: whoever reads is the task that asks.
+        self.has_read.load(Ordering::Relaxed) && self.has_read.swap(false, Ordering::Relaxed)
+    }
+
     /// What h2's error comes from: the first error of the stream, where there was one.
     pub(crate) fn cause(&self, error: h2::Error) -> Box<dyn StdError + Send + Sync> {
         match self.lock().take() {
             Some(error) => error.into(),
             None => error.into(),
         }
+    }
+
+    #[cold]
+    fn keep(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        self.lock().get_or_insert(error);
+        kind.into()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
@@ -72,15 +93,15 @@ impl AsyncRead for Heard {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.turn_bytes >= TURN_BYTES_MAX {
-            self.turn_bytes = 0;
-            // Behind all that can run, where a wake by itself comes before a runtime's
-            // own future.
-            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+            return self.end_turn(cx);
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         self.turn_bytes = match read {
-            Poll::Ready(_) => self.turn_bytes + buf.filled().len() - before,
+            Poll::Ready(_) => {
+                self.hearing.has_read.store(true, Ordering::Relaxed);
+                self.turn_bytes + buf.filled().len() - before
+            }
             Poll::Pending => 0,
         };
         self.keep(read)

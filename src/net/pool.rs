@@ -186,6 +186,14 @@ impl Shared {
         }
     }
 
+    /// The same where somebody waits for the stream that is free now.
+    #[cold]
+    fn settle_and_wake(&self, mut state: MutexGuard<'_, State>) {
+        let woken = state.waiting.next();
+        self.settle(state);
+        woken.for_each(Waker::wake);
+    }
+
     /// Does what the pool says; until when there is nothing more to do.
     fn act(self: &Arc<Self>) -> Instant {
         let (mut dials, mut closed) = (Vec::new(), Vec::new());
@@ -299,9 +307,12 @@ impl State {
         cluster_id == 0 || cluster_id == self.cluster_id
     }
 
-    /// Counts and tells that an endpoint is left alone, or is not any more; what is to be traced.
-    fn turned(&self, id: EndpointId, turn: Turn, figures: &Figures) -> Option<StateEvent> {
-        let listed = self.listed.iter().find(|listed| listed.id == id)?;
+    /// What a call has shown of its endpoint. Counts and tells that it is left alone, or is not any more; what
+    /// is to be traced. Without breakers nobody comes here.
+    #[cold]
+    fn tried(&mut self, now: Instant, trial: &Trial, figures: &Figures) -> Option<StateEvent> {
+        let turn = self.pool.handle_sign(now, trial.endpoint_id, trial.begun, trial.sign)?;
+        let listed = self.listed.iter().find(|listed| listed.id == trial.endpoint_id)?;
         let endpoint = listed.endpoint.shared_name();
         let event = match turn {
             Turn::Opened => StateEvent::BreakerOpened { endpoint },
@@ -420,6 +431,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// Takes a place, or keeps the one there is.
+    #[cold]
     pub(super) fn wait(
         waiter: &mut Option<Waiter>,
         shared: &Arc<Shared>,

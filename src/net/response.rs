@@ -94,13 +94,15 @@ impl Response {
         if !matches!(message, Ok(Some(_))) {
             // Lets go of the stream: what the server still sends is not waited for.
             self.state = State::Over;
-            if let Some(mut seat) = self.seat.take() {
-                let failure = message.as_ref().err();
-                // The pool hears of itself that a connection is gone, once, and not of each call.
-                if !failure.is_some_and(is_of_connection) {
-                    seat.judge(failure.map(Failure::of).as_ref(), now);
+            if let Some(seat) = &mut self.seat {
+                match &message {
+                    Ok(_) => {
+                        seat.judge(None, now);
+                        seat.end(Outcome::Answered, now);
+                    }
+                    Err(error) => failed(seat, error, now),
                 }
-                seat.leave(outcome(&message), now);
+                self.seat = None;
                 self.ended_at = Some(now);
             }
         }
@@ -111,37 +113,28 @@ impl Response {
         loop {
             match &mut self.state {
                 State::Head(head) => {
-                    let (head, body) =
-                        ready!(Pin::new(head).poll(cx)).map_err(Error::transport)?.into_parts();
+                    let head = ready!(Pin::new(head).poll(cx)).map_err(Error::transport)?;
                     heard(&self.seat, now);
-                    self.state = match Head::read(head.status, &head.headers, body.is_end_stream()) {
-                        Head::Messages(encoding) => {
-                            let decoder = Decoder::with_encoding(self.message_bytes_max, encoding);
-                            State::Body {
-                                http: head.status,
-                                body,
-                                decoder,
-                            }
-                        }
+                    self.state = match Head::read(head.status(), head.headers(), head.body().is_end_stream())
+                    {
+                        Head::Messages(encoding) => State::Body {
+                            http: head.status(),
+                            body: head.into_body(),
+                            decoder: Decoder::with_encoding(self.message_bytes_max, encoding),
+                        },
                         Head::End(status) => return Poll::Ready(ended(status)),
-                        Head::Foreign(foreign) => State::Foreign(body, foreign),
+                        Head::Foreign(foreign) => State::Foreign(head.into_body(), foreign),
                     };
                 }
                 State::Body { http, body, decoder } => {
                     if let Some(message) = decoder.next().map_err(Error::status)? {
                         return Poll::Ready(Ok(Some(message)));
                     }
-                    if let Some(chunk) = ready!(poll_chunk(body, cx))? {
-                        heard(&self.seat, now);
-                        decoder.push(chunk);
-                        continue;
-                    }
-                    let trailers = ready!(body.poll_trailers(cx)).map_err(Error::transport)?;
-                    let status = Status::from_trailers(*http, trailers.as_ref());
-                    return Poll::Ready(ended(status).and_then(|end| {
-                        decoder.finish().map_err(Error::status)?;
-                        Ok(end)
-                    }));
+                    let Some(chunk) = ready!(poll_chunk(body, cx))? else {
+                        return poll_end(body, *http, decoder, cx);
+                    };
+                    heard(&self.seat, now);
+                    decoder.push(chunk);
                 }
                 State::Foreign(body, foreign) => {
                     ready!(poll_foreign(body, foreign, cx))?;
@@ -162,14 +155,20 @@ fn heard(seat: &Option<Seat>, now: Instant) {
     }
 }
 
-/// What the end of a stream tells of the member.
-fn outcome(end: &Result<Option<Bytes>, Error>) -> Outcome {
-    match end {
-        Ok(_) => Outcome::Answered,
-        Err(error) if Failure::of(error).is_unable() => Outcome::Unable,
-        Err(error) if error.origin() == Origin::Server => Outcome::Answered,
-        Err(_) => Outcome::Nothing,
+/// What the failure of a stream tells of the member.
+#[cold]
+fn failed(seat: &mut Seat, error: &Error, now: Instant) {
+    let failure = Failure::of(error);
+    // The pool hears of itself that a connection is gone, once, and not of each call.
+    if !is_of_connection(error) {
+        seat.judge(Some(&failure), now);
     }
+    let outcome = match error.origin() {
+        _ if failure.is_unable() => Outcome::Unable,
+        Origin::Server => Outcome::Answered,
+        _ => Outcome::Nothing,
+    };
+    seat.end(outcome, now);
 }
 
 /// Whether the stream ended with its connection.
@@ -201,6 +200,19 @@ fn poll_foreign(
     Poll::Ready(Ok(()))
 }
 
+/// What stands behind the last piece of the body.
+fn poll_end(
+    body: &mut RecvStream,
+    http: StatusCode,
+    decoder: &Decoder,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, Error>> {
+    let trailers = ready!(body.poll_trailers(cx)).map_err(Error::transport)?;
+    ended(Status::from_trailers(http, trailers.as_ref()))?;
+    decoder.finish().map_err(Error::status)?;
+    Poll::Ready(Ok(None))
+}
+
 /// The next piece of the body. Its room in the window is given back at once: what
 /// bounds a message is the decoder's limit, not the window.
 fn poll_chunk(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
@@ -215,6 +227,7 @@ fn poll_chunk(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option
 impl Error {
     /// A call that ended with this status: the server's, or the one that stands
     /// for what came instead.
+    #[cold]
     pub(crate) fn status(status: Status) -> Error {
         match status.origin {
             Origin::Server => Error::answered(status.code, status.message),
@@ -225,6 +238,7 @@ impl Error {
     /// A stream that HTTP/2 ended. Two ends prove that the server has not processed
     /// it: a GOAWAY that names an earlier stream as the last, and REFUSED_STREAM
     /// (RFC 9113, sections 6.8 and 8.7).
+    #[cold]
     pub(crate) fn transport(error: h2::Error) -> Error {
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         let unprocessed = error.is_remote() && (error.is_go_away() || refused);

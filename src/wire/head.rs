@@ -94,7 +94,7 @@ impl Foreign {
 
 /// Whether the content type is `application/grpc` as it is written mostly.
 fn is_plain_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "application/grpc")
+    headers.get(&header::CONTENT_TYPE).is_some_and(|value| value == "application/grpc")
 }
 
 /// Whether the content type is `application/grpc` or `application/grpc+proto`,

@@ -68,6 +68,12 @@ impl Metadata {
         if timeout.is_none() && token.is_none() {
             return self.same.clone();
         }
+        self.headers_with(timeout, token)
+    }
+
+    // Not inlined: where nothing is added this is in nobody's way.
+    #[inline(never)]
+    fn headers_with(&self, timeout: Option<Duration>, token: Option<&Token>) -> HeaderMap {
         // A copy has no room for more, and would be moved.
         let more = usize::from(token.is_some()) + usize::from(timeout.is_some());
         let mut headers = self.same(more);

@@ -87,7 +87,20 @@ impl Status {
         Status::new(code, Origin::Transport, message)
     }
 
+    #[cold]
+    fn failed(number: u32, headers: &HeaderMap) -> Status {
+        Status {
+            code: Code::from_number(number),
+            origin: Origin::Server,
+            message: match headers.get("grpc-message") {
+                Some(message) => percent_decode(message.as_bytes()).into(),
+                None => Cow::Borrowed(""),
+            },
+        }
+    }
+
     /// The status that an HTTP status stands for when there is no gRPC one.
+    #[cold]
     pub(crate) fn from_http(http: StatusCode, what: &str) -> Status {
         let code = match http.as_u16() {
             400 | 431 => Code::Internal,
@@ -135,20 +148,23 @@ pub(crate) enum GrpcStatus {
 
 impl GrpcStatus {
     pub(crate) fn read(headers: &HeaderMap) -> GrpcStatus {
+        // How it mostly is: no name is there twice, and the call has succeeded.
+        let is_plain = headers.keys_len() == headers.len();
+        if is_plain && headers.get(&GRPC_STATUS).is_some_and(|status| status == "0") {
+            return GrpcStatus::Valid(Status::OK);
+        }
+        GrpcStatus::read_closely(headers)
+    }
+
+    #[inline(never)]
+    fn read_closely(headers: &HeaderMap) -> GrpcStatus {
         let mut values = headers.get_all(&GRPC_STATUS).iter();
         let Some(value) = values.next() else {
             return GrpcStatus::Absent;
         };
         match (status_number(value.as_bytes()), values.next()) {
             (Some(0), None) => GrpcStatus::Valid(Status::OK),
-            (Some(number), None) => GrpcStatus::Valid(Status {
-                code: Code::from_number(number),
-                origin: Origin::Server,
-                message: match headers.get("grpc-message") {
-                    Some(message) => percent_decode(message.as_bytes()).into(),
-                    None => Cow::Borrowed(""),
-                },
-            }),
+            (Some(number), None) => GrpcStatus::Valid(Status::failed(number, headers)),
             _ => GrpcStatus::Malformed,
         }
     }

@@ -87,6 +87,12 @@ enum Command {
         #[command(subcommand)]
         order: Order,
     },
+    /// The same with a timer set.
+    #[command(hide = true)]
+    FloorTimed {
+        #[command(subcommand)]
+        order: Order,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,7 +102,8 @@ fn main() -> ExitCode {
         Command::WorkerOwnThread { order } => {
             return tenure_bench_worker::run::<worker::Tenure<true>>(order);
         }
-        Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor>(order),
+        Command::Floor { order } => return tenure_bench_worker::run::<floor::Floor<false>>(order),
+        Command::FloorTimed { order } => return tenure_bench_worker::run::<floor::Floor<true>>(order),
         Command::Serve(serve) => return serve.run(),
         Command::Climb(climb) => return climb.run(),
         Command::Suite(suite) => run(suite, &arguments),

@@ -30,6 +30,8 @@ pub(crate) enum Peer {
     EtcdClient,
     /// No client at all: the h2 crate, written down naively.
     Floor,
+    /// The same in a runtime that has a timer to look at.
+    FloorTimed,
 }
 
 impl Peer {
@@ -44,6 +46,7 @@ impl Peer {
             Peer::Go => format!("Go clientv3 {}", GO.version_of(CLIENT_OF_GO)),
             Peer::EtcdClient => format!("etcd-client {}", locked("etcd-client")),
             Peer::Floor => "h2 by hand".to_owned(),
+            Peer::FloorTimed => "h2 by hand, a timer set".to_owned(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Peer {
             Peer::Tenure => this("worker"),
             Peer::TenureOwnThread => this("worker-own-thread"),
             Peer::Floor => this("floor"),
+            Peer::FloorTimed => this("floor-timed"),
             Peer::Go => Ok(Command::new(GO.build()?)),
             Peer::EtcdClient => {
                 static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();

@@ -79,23 +79,56 @@ impl Member {
         self.removed.is_none() && !self.connections.iter().any(is_live)
     }
 
+    /// The connection for this call, if one has room, and how good a choice that is: an endpoint to avoid
+    /// is the last one. Not inlined, or there is a copy of it for each kind of call.
+    #[inline(never)]
+    pub(super) fn offer(&self, now: Instant, want: Want) -> Option<((bool, Rank), usize)> {
+        let index = self.choose(want).filter(|_| want.admits(self.id))?;
+        let is_avoided = want.avoid == Some(self.id);
+        Some(((is_avoided, self.rank(now, index, want.may_probe())), index))
+    }
+
+    /// A call goes there that may find out whether it is well again.
+    #[cold]
+    pub(super) fn handle_trial(&mut self, now: Instant, want: Want) {
+        if self.suspect_until.is_some_and(|until| until <= now) {
+            // Others need not.
+            self.suspect_until = Some(now + self.suspicion.next_wait());
+        }
+        if let Some(breaker) = self.breaker.as_mut().filter(|_| want.may_probe()) {
+            breaker.handle_call(now);
+        }
+    }
+
     /// The connection for this call, if one has room: one of the call's class
     /// first, and of these the emptiest.
     pub(super) fn choose(&self, want: Want) -> Option<usize> {
-        let up = self.connections.iter().enumerate().filter(|(_, other)| other.state == State::Up);
-        let has_own = up.clone().any(|(_, connection)| connection.is_of(want.class));
-        let fits = |connection: &Connection| {
-            connection.has_room()
-                && (want.class == Class::Control || !has_own || connection.is_of(want.class))
-        };
-        let fitting = up.filter(|(_, connection)| fits(connection));
-        fitting
-            .min_by_key(|(_, connection)| {
-                let (is_of, is_labelled) =
-                    (connection.is_of(want.class), connection.class == Some(want.class));
-                (connection.mute, !is_of, !is_labelled, connection.open)
-            })
-            .map(|(index, _)| index)
+        let mut best: Option<((bool, bool, bool, usize), usize)> = None;
+        let mut has_own = false;
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.state != State::Up {
+                continue;
+            }
+            let is_own = connection.is_of(want.class);
+            has_own |= is_own;
+            let (first, second) = match want.class {
+                Class::Bulk => (!is_own, connection.mute),
+                Class::Control => (connection.mute, !is_own),
+            };
+            let key = (
+                first,
+                second,
+                connection.class != Some(want.class),
+                connection.open,
+            );
+            if connection.has_room() && best.is_none_or(|(least, _)| key < least) {
+                best = Some((key, index));
+            }
+        }
+        let ((is_others, ..), index) = best?;
+        // Bulk that has a connection of its own waits for room on that one.
+        let waits = want.class == Class::Bulk && has_own && is_others;
+        (!waits).then_some(index)
     }
 
     /// `may_probe`: what comes of it may show that the member is well again.

@@ -1,7 +1,6 @@
 //! A stream's place on a connection, and what the stream tells of the member when it ends.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use super::super::clock;
@@ -89,8 +88,8 @@ impl Seat {
         }
     }
 
-    /// Gives it back, and tells of the member.
-    pub(in crate::net) fn leave(mut self, outcome: Outcome, now: Instant) {
+    /// The stream is over: what it tells of the member, and when. It is given back when this is dropped.
+    pub(in crate::net) fn end(&mut self, outcome: Outcome, now: Instant) {
         (self.outcome, self.left_at) = (outcome, Some(now));
     }
 
@@ -115,7 +114,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.set_asked(false);
+        if self.is_asked {
+            self.pulse.end(Kind::Call);
+        }
         self.pulse.end(self.kind);
         let now = self.left_at.unwrap_or_else(clock::now);
         let mut state = self.shared.lock();
@@ -124,21 +125,15 @@ impl Drop for Seat {
             Outcome::Unable => state.pool.handle_suspect(now, self.id),
             Outcome::Nothing => {}
         }
-        let turned = self.trial.as_ref().and_then(|trial| {
-            let turn = state.pool.handle_sign(now, trial.endpoint_id, trial.begun, trial.sign)?;
-            state.turned(trial.endpoint_id, turn, &self.shared.figures)
-        });
+        let turned = self.trial.as_ref().and_then(|trial| state.tried(now, trial, &self.shared.figures));
         match self.kind {
             Kind::Call => state.pool.handle_closed(now, self.id),
             Kind::Stream => state.pool.handle_stream_closed(now, self.id),
         }
         // The last call of a connection that drains is news, too.
-        if state.waiting.is_empty() {
-            self.shared.settle(state);
-        } else {
-            let woken = state.waiting.next();
-            self.shared.settle(state);
-            woken.for_each(Waker::wake);
+        match state.waiting.is_empty() {
+            true => self.shared.settle(state),
+            false => self.shared.settle_and_wake(state),
         }
         if let Some(event) = turned {
             trace::state(&event);

@@ -23,14 +23,14 @@ const QUEUE_KEYS: i64 = 128;
 
 /// A lock that knows nothing but how to be free.
 #[derive(Debug)]
-pub(crate) struct FloorLock {
-    floor: Floor,
+pub(crate) struct FloorLock<const TIMED: bool> {
+    floor: Floor<TIMED>,
     register: TxnRequest,
     release: TxnRequest,
 }
 
-impl FloorLock {
-    pub(super) async fn new(floor: Floor, name: &str) -> Result<FloorLock, String> {
+impl<const TIMED: bool> FloorLock<TIMED> {
+    pub(super) async fn new(floor: Floor<TIMED>, name: &str) -> Result<FloorLock<TIMED>, String> {
         let grant = LeaseGrantRequest {
             ttl: TTL_SECONDS,
             id: 0,
@@ -55,7 +55,7 @@ impl FloorLock {
     }
 }
 
-impl Lock for FloorLock {
+impl<const TIMED: bool> Lock for FloorLock<TIMED> {
     async fn lock(&mut self) -> Result<(), String> {
         let created = self.send(&self.register).await?;
         self.release.compare[0].target_union = Some(TargetUnion::CreateRevision(created));

@@ -11,7 +11,13 @@ use crate::probe::Probes;
 use crate::report::{Report, Row, Table, show};
 use crate::server::{Server, ServerKind};
 
-const PEERS: [Peer; 4] = [Peer::Tenure, Peer::Floor, Peer::Go, Peer::EtcdClient];
+const PEERS: [Peer; 5] = [
+    Peer::Tenure,
+    Peer::Floor,
+    Peer::FloorTimed,
+    Peer::Go,
+    Peer::EtcdClient,
+];
 /// The median latency, as a multiple of the floor's.
 const RATIO_GOAL: f64 = 1.03;
 const ALLOCATIONS_GOAL: f64 = 20.0;

@@ -13,10 +13,11 @@ use crate::probe::Probes;
 use crate::report::{Report, Row, Table};
 use crate::server::{Server, ServerKind};
 
-const PEERS: [Peer; 5] = [
+const PEERS: [Peer; 6] = [
     Peer::Tenure,
     Peer::TenureOwnThread,
     Peer::Floor,
+    Peer::FloorTimed,
     Peer::Go,
     Peer::EtcdClient,
 ];
@@ -105,7 +106,8 @@ fn beside_the_others(rows: &[Row]) -> Option<String> {
     };
     let ours = cpu(&Peer::Tenure.name())?;
     let times = |peer: Peer| Some(format!("{:.2} x {}", ours / cpu(&peer.name())?, peer.name()));
-    let said: Vec<_> = [Peer::Floor, Peer::EtcdClient].into_iter().filter_map(times).collect();
+    let said: Vec<_> =
+        [Peer::Floor, Peer::FloorTimed, Peer::EtcdClient].into_iter().filter_map(times).collect();
     let is_said = !said.is_empty();
     is_said.then(|| format!("CPU each of {}: {}.", Peer::Tenure.name(), said.join(", ")))
 }
