@@ -48,6 +48,9 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         let writer = runtime.block_on(Client::connect([server.endpoint()]))?;
         let from = runtime.block_on(fill(&writer, "bench/replay/", txns, arguments.keys))?;
         for (story, from) in [("replayed from an old revision", Some(from)), ("live", None)] {
+            if setting.stop.is_set() {
+                break;
+            }
             let watcher = |peer: Peer| -> Box<dyn Competitor> {
                 Box::new(Watcher {
                     peer,
@@ -83,6 +86,10 @@ struct Watcher {
 impl Competitor for Watcher {
     fn name(&self) -> String {
         self.peer.name()
+    }
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.peer.prepare()
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {

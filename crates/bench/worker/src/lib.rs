@@ -32,6 +32,7 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 pub use cost::Cost;
+pub use input::ended as input_ended;
 pub use peer::{Events, Key, Lock, Locker, Never, Outcome, Peer};
 
 /// What to do.
