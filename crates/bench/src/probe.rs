@@ -53,6 +53,11 @@ enum Probe {
 }
 
 impl Probes {
+    /// Whether anything is to be counted.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.strace || self.callgrind
+    }
+
     /// Counts what is wanted of the program of `who` that `command` makes for so many operations.
     /// What could not be counted is told as a text.
     pub(crate) fn count(

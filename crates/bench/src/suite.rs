@@ -40,7 +40,7 @@ pub(crate) enum Suite {
     Lock(lock::Arguments),
     /// Locks beside those of Redis, ZooKeeper, PostgreSQL and MariaDB: free, and passed on.
     Stores(stores::Arguments),
-    /// Many leases on one client, kept alive: how many are lost, and at what cost.
+    /// Many leases on one client, kept alive: how many are lost, and at what cost, beside Go and etcd-client.
     Keepalive(keepalive::Arguments),
     /// Locks that need no request: passed on within a session, and locked again while they linger.
     Local(local::Arguments),

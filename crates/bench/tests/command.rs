@@ -194,19 +194,53 @@ fn what_is_idle_is_weighed_where_nothing_can_be_built() {
 }
 
 #[test]
-fn leases_are_kept_on_a_server_in_another_process_with_a_thread_of_their_own_and_without() {
-    for own_thread in [false, true] {
-        let mut command = bench("keepalive");
-        command.args(["--leases", "3", "--seconds", "1", "--ttl", "2", "--alone"]);
-        if own_thread {
-            command.arg("--own-thread");
-        }
-        let (drawn, told) = printed(&command.output().unwrap());
-        assert!(
-            drawn.contains("3 leases of 2s") && drawn.contains(" 0 lost"),
+fn leases_are_kept_by_each_client_that_can_be_had_and_none_is_lost() {
+    let path = scratch("keepalive.json");
+    let mut command = bench("keepalive");
+    command.args([
+        "--leases",
+        "3",
+        "--seconds",
+        "3",
+        "--ttl",
+        "2",
+        "--own-thread",
+        "--json",
+    ]);
+    command.arg(&path).env("PATH", "/nonexistent").env("TENURE_CACHE", scratch("no-go-cache"));
+    let (drawn, told) = printed(&command.output().unwrap());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "{drawn}{told}");
+    for row in &rows[..2] {
+        assert_eq!(
+            (&row["lost"], &row["failure"]),
+            (&Value::from(0), &Value::Null),
             "{drawn}{told}"
         );
+        assert!(
+            row["of_a_core"]["user"].as_f64().is_some_and(|share| share > 0.0),
+            "{row}"
+        );
+        assert!(
+            row["per_second_of_rounds"]["min"].as_f64().is_some_and(|rate| rate > 0.0),
+            "{row}"
+        );
     }
+    for (row, reason) in rows[2..].iter().zip(["no `go` on PATH", "no `cargo` on PATH"]) {
+        assert!(row["failure"].as_str().unwrap().contains(reason), "{row}");
+    }
+    let name = concat!("| tenure ", env!("CARGO_PKG_VERSION"), " ");
+    let row = drawn.lines().find(|line| line.starts_with(name)).unwrap();
+    // Two rounds of three seconds, three leases of two: some ten of each, and never so few.
+    assert!(
+        count_in(row).unwrap().parse::<u64>().unwrap() >= 6,
+        "{drawn}{told}"
+    );
+    assert!(
+        drawn.contains("of a core") && drawn.contains("none lost: met"),
+        "{drawn}{told}"
+    );
 }
 
 #[test]

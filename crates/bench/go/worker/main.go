@@ -60,8 +60,8 @@ var (
 	leases    = flags.Int("leases", 0, "keepalive, tail: how many leases")
 	watched   = flags.String("watch", "", "tail: what the keys begin with that are watched meanwhile")
 	largeSize = flags.Int("large-bytes", 0, "tail: the size of a value that is read meanwhile")
-	ttl       = flags.Duration("ttl", 30*time.Second, "keepalive: their time to live, in whole seconds")
-	keep      = flags.Duration("keep", time.Minute, "keepalive: how long they are measured, a TTL after the last was granted")
+	ttl       = flags.Int64("ttl", 30, "keepalive: their time to live, in seconds")
+	keep      = flags.Int("seconds", 60, "keepalive: how long they are measured, a TTL after the last was granted")
 	value     = strings.Repeat("x", 40)
 )
 
@@ -344,11 +344,7 @@ func tail(client *clientv3.Client) error {
 		return err
 	default:
 	}
-	out := bufio.NewWriter(os.Stdout)
-	for _, latency := range latencies[:begun] {
-		fmt.Fprintln(out, "latency", latency.Nanoseconds())
-	}
-	return out.Flush()
+	return print(latencies[:begun])
 }
 
 // When each call is due, told then. By a thread, since Go's own sleep is as coarse as a millisecond.
@@ -445,6 +441,10 @@ func sampled(warmUp int64, callers int, operation func() error) error {
 		return err
 	}
 	measure.end(int64(len(latencies)))
+	return print(latencies)
+}
+
+func print(latencies []time.Duration) error {
 	out := bufio.NewWriter(os.Stdout)
 	for _, latency := range latencies {
 		fmt.Fprintln(out, "latency", latency.Nanoseconds())
@@ -478,43 +478,42 @@ func many(count int64, callers int, enough *atomic.Bool, operation func() error)
 	return latencies[:done.Load()], first
 }
 
-// Keeps many leases alive for a while, and prints how many were lost and what that
-// took of the processors.
+// Leases that are kept alive, and nothing else: how often they are renewed, and how many are lost.
 func keepalive(client *clientv3.Client) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := inputEnded()
-	go func() { <-ended; cancel() }()
-	begun := time.Now()
-	var lost atomic.Int64
-	if err := grant(ctx, client, &lost); err != nil {
+	enough, tell := context.WithCancel(ctx)
+	defer tell()
+	go func() { <-ended; tell() }()
+	var renewed, lost atomic.Int64
+	if err := grant(ctx, enough, client, &renewed, &lost); err != nil {
 		return err
 	}
-	granted := time.Since(begun)
-	rest(ctx, *ttl)
-	begun, cpu := time.Now(), used()
-	rest(ctx, *keep)
-	elapsed, cpu := time.Since(begun), used().since(cpu)
+	rest(enough, time.Duration(*ttl)*time.Second)
+	before, measure := renewed.Load(), begin()
+	rest(enough, time.Duration(*keep)*time.Second)
+	measure.end(renewed.Load() - before)
 	fmt.Println("lost", lost.Load())
-	fmt.Println("granted", granted.Nanoseconds())
-	fmt.Println("elapsed", elapsed.Nanoseconds())
-	fmt.Println("cpu", (cpu.user + cpu.system).Nanoseconds())
 	return nil
 }
 
 // Each lease is renewed from its grant on. One whose channel closes before the end
 // of the measurement is lost.
-func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) error {
+func grant(ctx, enough context.Context, client *clientv3.Client, renewed, lost *atomic.Int64) error {
 	var (
 		granting sync.WaitGroup
 		places   = make(chan struct{}, grantsAtOnce)
 		failures = make(chan error, *leases)
 	)
 	for range *leases {
+		if enough.Err() != nil {
+			break
+		}
 		places <- struct{}{}
 		granting.Go(func() {
 			defer func() { <-places }()
-			lease, err := client.Grant(ctx, int64(*ttl/time.Second))
+			lease, err := client.Grant(ctx, *ttl)
 			if err != nil {
 				failures <- err
 				return
@@ -526,6 +525,7 @@ func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) err
 			}
 			go func() {
 				for range renewals {
+					renewed.Add(1)
 				}
 				if ctx.Err() == nil {
 					lost.Add(1)

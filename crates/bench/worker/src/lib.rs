@@ -14,6 +14,7 @@ mod events;
 mod handoff;
 mod idle;
 mod input;
+mod keepalive;
 mod lock;
 mod peer;
 mod samples;
@@ -33,7 +34,7 @@ use tokio::task::LocalSet;
 
 pub use cost::Cost;
 pub use input::ended as input_ended;
-pub use peer::{Events, Key, Lock, Locker, Never, Outcome, Peer};
+pub use peer::{Events, Key, Lease, Lock, Locker, Never, Outcome, Peer};
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
@@ -46,6 +47,8 @@ pub enum Order {
     Unary(Unary),
     /// Small reads at a pace, beside what else the same client does.
     Tail(Tail),
+    /// Leases that are kept alive, and nothing else.
+    Keepalive(Keepalive),
     /// What every client does that locks.
     #[command(flatten)]
     Lock(LockOrder),
@@ -147,6 +150,23 @@ pub struct Tail {
     pub large_bytes: usize,
 }
 
+/// Leases to keep.
+#[derive(Clone, Debug, Args)]
+pub struct Keepalive {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// How many.
+    #[arg(long)]
+    pub leases: usize,
+    /// Their time to live, in seconds.
+    #[arg(long, value_parser = seconds)]
+    pub ttl: Duration,
+    /// How long they are measured, once all are granted and a TTL has passed; in seconds.
+    #[arg(long = "seconds", value_parser = seconds)]
+    pub time: Duration,
+}
+
 /// A lock that is free.
 #[derive(Clone, Debug, Args)]
 pub struct Locking {
@@ -235,6 +255,7 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
         Order::Watch(order) => events::run::<P>(order, runtime, tasks),
         Order::Unary(order) => unary::run::<P>(order, runtime, tasks),
         Order::Tail(order) => tail::run::<P>(order, runtime, tasks),
+        Order::Keepalive(order) => keepalive::run::<P>(order, runtime, tasks),
         Order::Lock(order) => locked::<P>(order, runtime, tasks),
         Order::Idle(order) => idle::run::<P>(order, runtime, tasks),
     })
@@ -281,6 +302,10 @@ fn print(operations: u64, elapsed: Duration, cost: Cost) {
     println!("system {}", cost.system.as_nanos());
     println!("allocations {}", cost.allocations);
     println!("bytes {}", cost.allocated_bytes);
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
 
 fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
