@@ -383,6 +383,20 @@ fn each_suite_that_is_stopped_prints_what_there_is() {
 }
 
 #[test]
+fn a_failover_that_is_stopped_has_no_table_for_a_fault_that_did_not_come() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args(["failover", "--rounds", "100", "--window", "1"]);
+    command.args(["--faults", "connections-reset,cut-off-from-follower"]);
+    let (status, drawn, told) = stopped_after_a_round(&mut command);
+    assert_eq!(status, Some(130), "{drawn}{told}");
+    assert_eq!(drawn.matches("Failover: ").count(), 1, "{drawn}{told}");
+    assert!(
+        drawn.contains("all connections are reset") && drawn.contains("It was stopped"),
+        "{drawn}{told}"
+    );
+}
+
+#[test]
 fn a_failover_counts_what_a_reset_costs_on_real_members() {
     let path = scratch("failover.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
