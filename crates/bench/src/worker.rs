@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tenure::{
-    Client, Compare, Config, Error, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch,
+    Client, Compare, Config, Error, Event, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch,
 };
 use tenure_bench_worker::{Events, Key, Lock, Locker, Outcome, Peer};
 use tokio::sync::OnceCell;
@@ -112,6 +112,16 @@ impl Events for Stream {
     async fn next(&mut self) -> Result<u64, String> {
         let batch = self.0.next().await.map_err(|end| end.to_string())?;
         Ok(batch.events.len() as u64)
+    }
+
+    async fn next_values(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        let batch = self.0.next().await.map_err(text)?;
+        for event in &batch.events {
+            if let Event::Put { kv, .. } = event {
+                each(&kv.value);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -116,6 +116,27 @@ fn without_the_peers_the_watch_throughput_says_so_and_runs_the_rest() {
 }
 
 #[test]
+fn from_a_put_to_its_event_there_is_a_table_for_each_number_of_watches() {
+    let mut command = bench("watch-latency");
+    command.args(["--events", "60", "--watches", "1,7"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
+    assert_eq!(tenure.len(), 2, "{drawn}{told}");
+    assert!(
+        tenure.iter().all(|line| count_in(line) == Some("120")),
+        "{drawn}{told}"
+    );
+    assert!(
+        drawn.contains(" 1 watch, on") && drawn.contains(" 7 watches, on"),
+        "{drawn}{told}"
+    );
+    for reason in ["no `go` on PATH", "no `cargo` on PATH"] {
+        assert_eq!(drawn.matches(reason).count(), 2, "{drawn}{told}");
+    }
+}
+
+#[test]
 fn a_floor_is_under_the_calls() {
     let mut command = bench("unary");
     command.args(["--calls", "50", "--in-flight", "1,3"]).env("PATH", "/nonexistent");
@@ -341,7 +362,7 @@ fn a_ladder_has_a_rung_for_each_number_of_tasks_and_a_table_for_each_of_processe
 
 #[test]
 fn each_suite_that_is_stopped_prints_what_there_is() {
-    let suites: [(&str, &[&str], &str); 5] = [
+    let suites: [(&str, &[&str], &str); 6] = [
         (
             "keepalive",
             &["--leases", "2", "--seconds", "1", "--ttl", "2", "--alone"],
@@ -363,6 +384,7 @@ fn each_suite_that_is_stopped_prints_what_there_is() {
             "| 2 ",
         ),
         ("watch-throughput", &["--events", "60"], "| tenure "),
+        ("watch-latency", &["--events", "20"], "| tenure "),
     ];
     for (suite, options, row) in suites {
         // Far more rounds than it will come to.

@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,6 +37,8 @@ const (
 	readKeys     = 100
 	warmUpCalls  = 1000
 	warmUpLocks  = 200
+	warmUpEvents = 200
+	patience     = 30 * time.Second
 	unaryKey     = "bench/unary/key-of-24-by"
 	smallKey     = "bench/tail/small"
 	largeKey     = "bench/tail/large"
@@ -53,7 +56,8 @@ var (
 	from      = flags.Int64("from", 0, "watch: the revision to begin with")
 	events    = flags.Int("events", 0, "watch: how many there will be")
 	method    = flags.String("method", "put", "unary: put, get or txn")
-	calls     = flags.Int64("calls", 0, "unary, lock, tail: how many in all")
+	watches   = flags.Int("watches", 1, "latency: how many, each of a key of its own")
+	calls     = flags.Int64("calls", 0, "unary, lock, tail, latency: how many in all")
 	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
 	valueSize = flags.Int("value-bytes", 16, "unary: the size of the value")
 	name      = flags.String("name", "", "lock: what it is called")
@@ -95,6 +99,8 @@ func run() error {
 		return steady(client)
 	case "watch":
 		return watch(client)
+	case "latency":
+		return latency(client)
 	case "unary":
 		return unary(client)
 	case "tail":
@@ -279,6 +285,99 @@ func watch(client *clientv3.Client) error {
 	}
 	measure.end(int64(seen - first))
 	return nil
+}
+
+// The events of one turn, and what each took.
+type sightings struct {
+	mu    sync.Mutex
+	seen  []time.Duration // as many as there is room for
+	whole chan struct{}
+}
+
+func (s *sightings) begin(room []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.whole = room[:0], make(chan struct{})
+}
+
+func (s *sightings) add(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.seen) == cap(s.seen) {
+		return
+	}
+	s.seen = append(s.seen, took)
+	if len(s.seen) == cap(s.seen) {
+		close(s.whole)
+	}
+}
+
+// How many there are, and what is closed when there is room for no more.
+func (s *sightings) state() (int, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen), s.whole
+}
+
+// From a put of somebody else to its event here: the value of each put is when it began.
+func latency(client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended, failures := inputEnded(), make(chan error, *watches)
+	var s sightings
+	s.begin(make([]time.Duration, 0, min(warmUpEvents, *calls)))
+	for number := range *watches {
+		messages := client.Watch(ctx, fmt.Sprintf("%s%04d", *prefix, number), clientv3.WithCreatedNotify())
+		if created := <-messages; !created.Created {
+			return fmt.Errorf("no watch: %v", created.Err())
+		}
+		go func() {
+			for message := range messages {
+				for _, event := range message.Events {
+					begun := int64(binary.BigEndian.Uint64(event.Kv.Value))
+					s.add(time.Duration(max(0, time.Now().UnixNano()-begun)))
+				}
+			}
+			failures <- errors.New("a watch has ended")
+		}()
+	}
+	fmt.Println("ready")
+	if err := s.wait(ended, failures); err != nil {
+		return err
+	}
+	room := make([]time.Duration, 0, *calls)
+	measure := begin()
+	s.begin(room)
+	if err := s.wait(ended, failures); err != nil {
+		return err
+	}
+	count, _ := s.state()
+	measure.end(int64(count))
+	cancel()
+	return print(room[:count])
+}
+
+// Until they are all there, or it is enough.
+func (s *sightings) wait(ended <-chan struct{}, failures <-chan error) error {
+	ticker := time.NewTicker(patience)
+	defer ticker.Stop()
+	_, whole := s.state()
+	for last := 0; ; {
+		select {
+		case <-whole:
+			return nil
+		case <-ended:
+			return nil
+		case err := <-failures:
+			return err
+		case <-ticker.C:
+			count, _ := s.state()
+			if count == last {
+				return fmt.Errorf("no event within %v", patience)
+			}
+			last = count
+		}
+	}
 }
 
 func unary(client *clientv3.Client) error {

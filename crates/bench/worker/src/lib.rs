@@ -15,6 +15,7 @@ mod handoff;
 mod idle;
 mod input;
 mod keepalive;
+mod latency;
 mod lock;
 mod peer;
 mod samples;
@@ -43,6 +44,8 @@ pub enum Order {
     Steady(Steady),
     /// Counts the events of a prefix.
     Watch(Watch),
+    /// Takes the time from puts of somebody else to their events.
+    Latency(Latency),
     /// As many calls as are asked for, so many at a time.
     Unary(Unary),
     /// Small reads at a pace, beside what else the same client does.
@@ -105,6 +108,23 @@ pub struct Watch {
     /// How many there will be.
     #[arg(long)]
     pub events: u64,
+}
+
+/// The events of keys that somebody else puts, each with the time at which that began.
+#[derive(Clone, Debug, Args)]
+pub struct Latency {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What the keys begin with; behind it is the number of the watch, with four digits.
+    #[arg(long)]
+    pub prefix: String,
+    /// How many watches, each of a key of its own.
+    #[arg(long)]
+    pub watches: u64,
+    /// How many events, all watches together.
+    #[arg(long)]
+    pub calls: u64,
 }
 
 /// Calls of one kind.
@@ -253,6 +273,7 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
     told(|runtime, tasks| match order {
         Order::Steady(order) => tasks.block_on(runtime, steady::run::<P>(order)),
         Order::Watch(order) => events::run::<P>(order, runtime, tasks),
+        Order::Latency(order) => latency::run::<P>(order, runtime, tasks),
         Order::Unary(order) => unary::run::<P>(order, runtime, tasks),
         Order::Tail(order) => tail::run::<P>(order, runtime, tasks),
         Order::Keepalive(order) => keepalive::run::<P>(order, runtime, tasks),

@@ -58,6 +58,9 @@ pub trait Peer: Locker {
 pub trait Events {
     /// How many came with the next message.
     fn next(&mut self) -> impl Future<Output = Result<u64, String>>;
+
+    /// The values that were put, of the next message.
+    fn next_values(&mut self, each: impl FnMut(&[u8])) -> impl Future<Output = Result<(), String>>;
 }
 
 /// A lease that its client keeps alive.
@@ -85,6 +88,10 @@ pub enum Never {}
 
 impl Events for Never {
     async fn next(&mut self) -> Result<u64, String> {
+        match *self {}
+    }
+
+    async fn next_values(&mut self, _: impl FnMut(&[u8])) -> Result<(), String> {
         match *self {}
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper, LockOptions, Txn,
-    TxnOp, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, Error, Event, LeaseKeepAliveStream, LeaseKeeper, LockOptions,
+    Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
 };
 use tenure_bench_worker::{Events, Key, Lease, Lock, Locker, Order, Outcome, Peer};
 use tokio::sync::OnceCell;
@@ -181,14 +181,26 @@ impl Lock for EtcdLock {
     }
 }
 
-impl Events for Stream {
-    async fn next(&mut self) -> Result<u64, String> {
+impl Stream {
+    async fn message(&mut self) -> Result<WatchResponse, String> {
         match self.0.message().await {
             Ok(Some(message)) if message.canceled() => Err(message.cancel_reason().to_owned()),
-            Ok(Some(message)) => Ok(message.events().len() as u64),
+            Ok(Some(message)) => Ok(message),
             Ok(None) => Err("the stream ended".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+impl Events for Stream {
+    async fn next(&mut self) -> Result<u64, String> {
+        Ok(self.message().await?.events().len() as u64)
+    }
+
+    async fn next_values(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        let message = self.message().await?;
+        message.events().iter().filter_map(Event::kv).for_each(|kv| each(kv.value()));
+        Ok(())
     }
 }
 
