@@ -111,6 +111,7 @@ pub(crate) struct Figures {
     elapsed: Duration,
     cost: Cost,
     server: Option<Duration>,
+    lost: Option<u64>,
 }
 
 impl Figures {
@@ -125,6 +126,7 @@ impl Figures {
             "system" => self.cost.system = Duration::from_nanos(number),
             "allocations" => self.cost.allocations = number,
             "bytes" => self.cost.allocated_bytes = number,
+            "lost" => self.lost = Some(number),
             "server" => self.server = Some(Duration::from_nanos(number)),
             _ => return Err(unexpected(line)),
         }
@@ -137,6 +139,7 @@ impl Figures {
             pace: Some((self.operations, self.elapsed)),
             cost: Some(self.cost),
             server: self.server,
+            lost: self.lost,
         }
     }
 }
@@ -166,11 +169,12 @@ mod tests {
     #[test]
     fn reads_what_the_program_prints() {
         let lines = "latency 1500\nlatency 2500\noperations 3\nelapsed 4000\nuser 700\nsystem 200\n\
-                     allocations 80\nbytes 900\nserver 600";
+                     allocations 80\nbytes 900\nserver 600\nlost 1";
         let round = round(shell(&format!("echo '{lines}'"))).unwrap();
         assert_eq!(round.latencies, [1500, 2500].map(Duration::from_nanos));
         assert_eq!(round.pace, Some((3, Duration::from_nanos(4000))));
         assert_eq!(round.server, Some(Duration::from_nanos(600)));
+        assert_eq!(round.lost, Some(1));
         let cost = round.cost.unwrap();
         assert_eq!((cost.user.as_nanos(), cost.system.as_nanos()), (700, 200));
         assert_eq!((cost.allocations, cost.allocated_bytes), (80, 900));

@@ -20,6 +20,12 @@ pub(crate) trait Competitor {
     /// What its row is called.
     fn name(&self) -> String;
 
+    /// Has ready what takes long the first time, a program that is built above all: it would be
+    /// beside the turns of the others.
+    fn prepare(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// One turn. It looks at `setting.stop` between operations and returns what there is.
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure>;
 
@@ -36,9 +42,11 @@ pub(crate) trait Competitor {
 pub(crate) fn run(mut table: Table, mut competitors: Vec<Box<dyn Competitor>>, setting: &Setting) -> Table {
     let count = competitors.len();
     let mut tallies = vec![Tally::new(); count];
-    let mut failures: Vec<Option<String>> = vec![None; count];
-    let load_before = machine::load_average();
     eprintln!("{}", table.title);
+    let prepare =
+        |competitor: &mut Box<dyn Competitor>| competitor.prepare().err().map(|cause| cause.to_string());
+    let mut failures: Vec<Option<String>> = competitors.iter_mut().map(prepare).collect();
+    let load_before = machine::load_average();
     for round in 0..setting.rounds {
         for turn in 0..count {
             let index = (turn + round as usize) % count;
@@ -77,15 +85,18 @@ pub(crate) fn run(mut table: Table, mut competitors: Vec<Box<dyn Competitor>>, s
             }
         }
     }
-    if setting.stop.is_set() {
-        table.notes.push("It was stopped: these are the figures until then.".to_owned());
-    }
-    if let (Some(before), Some(after)) = (load_before, machine::load_average()) {
-        table.notes.push(format!(
-            "The machine's load average was {before} before and {after} after."
-        ));
-    }
+    table.notes.extend(circumstances(setting, load_before));
     table
+}
+
+/// What there is to say below any table: whether it is whole, and how busy the machine was, before which
+/// it was as busy as that.
+pub(crate) fn circumstances(setting: &Setting, load_before: Option<f64>) -> Vec<String> {
+    let stopped = "It was stopped: these are the figures until then.".to_owned();
+    let load = load_before.zip(machine::load_average());
+    let load = load
+        .map(|(before, after)| format!("The machine's load average was {before} before and {after} after."));
+    setting.stop.is_set().then_some(stopped).into_iter().chain(load).collect()
 }
 
 #[cfg(test)]

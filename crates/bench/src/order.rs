@@ -52,6 +52,10 @@ impl Competitor for Ordered {
         self.peer.name()
     }
 
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.peer.prepare()
+    }
+
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
         let mut figures = Figures::default();
         Child::start(&mut self.command(self.calls)?)?.read(&setting.stop, |line| figures.read(line))?;

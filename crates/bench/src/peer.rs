@@ -50,8 +50,16 @@ impl Peer {
         }
     }
 
-    /// Its program, to which an order is added. It is built first, which can take
-    /// minutes the first time.
+    /// Builds its program, which can take minutes the first time.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built here.
+    pub(crate) fn prepare(self) -> Result<(), Failure> {
+        self.command().map(drop)
+    }
+
+    /// Its program, to which an order is added. It is built first, unless it was.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! strace, instructions by callgrind. Both slow it down, so that nothing is timed then.
 //!
 //! The program runs twice, for fewer operations and for more. What the second run has more,
-//! divided by the operations that it has more, is what one of them takes; to begin and to
+//! divided by the operations that it says it has more, is what one of them takes; to begin and to
 //! end is in both.
 
 use std::fs;
@@ -12,10 +12,11 @@ use std::process::Command;
 use clap::Args;
 
 use crate::Failure;
-use crate::child::Child;
+use crate::child::{Child, Figures};
 use crate::stop::Stop;
 
-const FEWER: u64 = 1_000;
+/// How many operations, or for how long where it is time that is given.
+pub(crate) const FEWER: u64 = 1_000;
 const MORE: u64 = 2_000;
 
 /// Which of them are wanted.
@@ -38,6 +39,13 @@ pub(crate) struct Counts {
     pub(crate) locks: Option<f64>,
 }
 
+/// Of one run.
+#[derive(Clone, Copy, Debug)]
+struct Total {
+    counted: f64,
+    operations: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Probe {
     SystemCalls,
@@ -45,6 +53,11 @@ enum Probe {
 }
 
 impl Probes {
+    /// Whether anything is to be counted.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.strace || self.callgrind
+    }
+
     /// Counts what is wanted of the program of `who` that `command` makes for so many operations.
     /// What could not be counted is told as a text.
     pub(crate) fn count(
@@ -97,23 +110,37 @@ impl Probe {
     fn each(self, command: impl Fn(u64) -> Result<Command, Failure>, stop: &Stop) -> Result<f64, Uncounted> {
         let fewer = self.total(&command(FEWER)?, stop)?;
         let more = self.total(&command(MORE)?, stop)?;
-        Ok((more - fewer) / (MORE - FEWER) as f64)
+        match more.operations.saturating_sub(fewer.operations) {
+            0 => Err(Failure::from("more of it was no more operations").into()),
+            operations => Ok((more.counted - fewer.counted) / operations as f64),
+        }
     }
 
-    fn total(self, program: &Command, stop: &Stop) -> Result<f64, Uncounted> {
+    fn total(self, program: &Command, stop: &Stop) -> Result<Total, Uncounted> {
         let counted = std::env::temp_dir().join(format!("tenure-bench-{}.counted", std::process::id()));
         let mut command = self.tool(&counted);
         command.arg(program.get_program()).args(program.get_args());
+        if let Probe::Instructions = self {
+            // Callgrind fails on the signals by which Go takes the processor from its goroutines.
+            command.env("GODEBUG", "asyncpreemptoff=1");
+        }
         let child = Child::start(&mut command).map_err(|_| Uncounted::NoTool)?;
-        let ran = child.read(stop, |_| Ok(()));
+        let mut figures = Figures::default();
+        let ran = child.read(stop, |line| figures.read(line));
         let text = fs::read_to_string(&counted).unwrap_or_default();
         let _ = fs::remove_file(&counted);
         if stop.is_set() {
             return Err(Uncounted::Stopped);
         }
-        ran?;
+        ran.map_err(|cause| match self.complaint(&text) {
+            Some(complaint) => format!("`{}` itself failed: {complaint}", self.name()).into(),
+            None => cause,
+        })?;
         let no_total = || Failure::from(format!("`{}` wrote no total", self.name()));
-        Ok(self.read(&text).ok_or_else(no_total)?)
+        Ok(Total {
+            counted: self.read(&text).ok_or_else(no_total)?,
+            operations: figures.into_round().pace.map_or(0, |(operations, _)| operations),
+        })
     }
 
     fn tool(self, counted: &Path) -> Command {
@@ -138,6 +165,14 @@ impl Probe {
         match self {
             Probe::SystemCalls => "System calls",
             Probe::Instructions => "Instructions",
+        }
+    }
+
+    /// What the tool wrote about a mistake of its own, which ended the program.
+    fn complaint(self, text: &str) -> Option<&str> {
+        match self {
+            Probe::SystemCalls => None,
+            Probe::Instructions => text.lines().find(|line| line.contains(": Assertion ")).map(str::trim),
         }
     }
 
@@ -173,5 +208,18 @@ mod tests {
         let callgrind = "==7== Events    : Ir\n==7== Collected : 123456\n==7== \n";
         assert_eq!(Probe::Instructions.read(callgrind), Some(123_456.0));
         assert_eq!(Probe::SystemCalls.read(""), None);
+    }
+
+    #[test]
+    fn a_tool_that_fails_itself_is_told_from_the_program_under_it() {
+        let failed = "==7== For interactive control\n\n\
+                      Callgrind: threads.c:247 (post_signal): Assertion 'sigNum == sig' failed.\n\n\
+                      host stacktrace:\n";
+        let complaint = Probe::Instructions.complaint(failed);
+        assert!(
+            complaint.is_some_and(|line| line.ends_with("'sigNum == sig' failed.")),
+            "{complaint:?}"
+        );
+        assert_eq!(Probe::Instructions.complaint("==7== Collected : 1\n"), None);
     }
 }

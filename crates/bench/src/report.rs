@@ -15,7 +15,7 @@ use tenure_chart::{Axis, Chart, Curve};
 use crate::Failure;
 use crate::machine::Machine;
 use crate::probe::Counts;
-use crate::tally::{Round, Spread, Tally};
+use crate::tally::{CostEach, Round, Share, Spread, Tally};
 
 /// All tables of a run. Each is printed when it is added.
 #[derive(Debug)]
@@ -158,25 +158,11 @@ impl Table {
                 Box::new(|row| range(row.tally.rates(), |r| format!("{r:.0}"))),
             ));
         }
+        if has(|tally| tally.lost().is_some()) {
+            columns.extend(lease_columns());
+        }
         if has(|tally| tally.cost_each().is_some()) {
-            columns.push((
-                "user each".to_owned(),
-                Box::new(|row| duration(row.tally.cost_each().map(|each| each.user))),
-            ));
-            columns.push((
-                "system each".to_owned(),
-                Box::new(|row| duration(row.tally.cost_each().map(|each| each.system))),
-            ));
-            columns.push((
-                "allocations each".to_owned(),
-                Box::new(|row| row.tally.cost_each().map_or_else(nothing, |each| digits(each.allocations))),
-            ));
-            columns.push((
-                "KB each".to_owned(),
-                Box::new(|row| {
-                    row.tally.cost_each().map_or_else(nothing, |each| digits(each.allocated_bytes / 1000.0))
-                }),
-            ));
+            columns.extend(cost_columns());
         }
         if has(|tally| tally.server_each().is_some()) {
             columns.push((
@@ -197,6 +183,46 @@ impl Table {
         }
         columns
     }
+}
+
+/// What an operation takes of the client.
+fn cost_columns() -> Vec<Column<'static>> {
+    let each = |of: fn(CostEach) -> String| move |row: &Row| row.tally.cost_each().map_or_else(nothing, of);
+    vec![
+        ("user each".to_owned(), Box::new(each(|each| show(each.user)))),
+        ("system each".to_owned(), Box::new(each(|each| show(each.system)))),
+        (
+            "allocations each".to_owned(),
+            Box::new(each(|each| digits(each.allocations))),
+        ),
+        (
+            "KB each".to_owned(),
+            Box::new(each(|each| digits(each.allocated_bytes / 1000.0))),
+        ),
+    ]
+}
+
+/// Of leases that are kept for a while: the pace is given, and what it takes of a core is the figure.
+fn lease_columns() -> Vec<Column<'static>> {
+    let percent = |share: f64| format!("{} %", digits(100.0 * share));
+    let share = move |of: fn(Share) -> f64| {
+        move |row: &Row| row.tally.share().map_or_else(nothing, |share| percent(of(share)))
+    };
+    vec![
+        (
+            "lost".to_owned(),
+            Box::new(|row| row.tally.lost().map_or_else(nothing, |lost| lost.to_string())),
+        ),
+        ("user, of a core".to_owned(), Box::new(share(|share| share.user))),
+        (
+            "system, of a core".to_owned(),
+            Box::new(share(|share| share.system)),
+        ),
+        (
+            "both, of rounds".to_owned(),
+            Box::new(move |row| range(row.tally.shares(), |share| percent(*share))),
+        ),
+    ]
 }
 
 impl Finding for Table {
@@ -273,6 +299,13 @@ impl Row {
             "p50_ns_of_rounds": tally.medians().map(spread),
             "per_second_of_rounds": tally.rates().map(|rates| json!({
                 "median": rates.median, "min": rates.min, "max": rates.max,
+            })),
+            "lost": tally.lost(),
+            "of_a_core": tally.share().map(|share| json!({
+                "user": share.user, "system": share.system,
+                "of_rounds": tally.shares().map(|both| json!({
+                    "median": both.median, "min": both.min, "max": both.max,
+                })),
             })),
             "each": tally.cost_each().map(|each| json!({
                 "user_ns": ns(Some(each.user)),
@@ -369,7 +402,7 @@ fn range<T>(spread: Option<Spread<T>>, show: impl Fn(&T) -> String) -> String {
     })
 }
 
-fn nothing() -> String {
+pub(crate) fn nothing() -> String {
     "-".to_owned()
 }
 
@@ -380,6 +413,8 @@ fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use tenure_bench_worker::Cost;
+
     use super::*;
 
     fn row(name: &str, milliseconds: &[u64], failure: Option<&str>) -> Row {
@@ -427,6 +462,30 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("per second") && !text.contains("CPU"), "{text}");
+    }
+
+    #[test]
+    fn a_lost_lease_is_a_figure_and_no_failure() {
+        let mut table = table();
+        table.rows[0].tally.add(&Round {
+            pace: Some((100, Duration::from_secs(10))),
+            cost: Some(Cost {
+                user: Duration::from_millis(30),
+                system: Duration::from_millis(20),
+                ..Cost::default()
+            }),
+            lost: Some(3),
+            ..Round::default()
+        });
+        table.rows.truncate(1);
+        let text = table.draw();
+        for cell in ["| lost |", "|    3 |", "0.30 %", "0.20 %", "0.50 % to 0.50 %"] {
+            assert!(text.contains(cell), "{cell} in {text}");
+        }
+        assert_eq!(
+            (table.failures(), &table.to_json()["rows"][0]["lost"]),
+            (0, &json!(3))
+        );
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The server that a suite runs on, in processes of its own: a real etcd of one member or
 //! of three, or this program once more, which serves from memory.
 
-use std::io::Read;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -132,11 +131,7 @@ impl Serve {
 
     fn serve(&self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (ended, input_ended) = tokio::sync::oneshot::channel::<()>();
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            drop(ended);
-        });
+        let input_ended = tenure_bench_worker::input_ended();
         runtime.block_on(async {
             match self.kind {
                 ServerKind::Embedded => {

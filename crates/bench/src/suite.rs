@@ -10,6 +10,7 @@ mod lock;
 mod stores;
 mod tail;
 mod unary;
+mod watch_latency;
 mod watch_start;
 mod watch_throughput;
 
@@ -26,6 +27,8 @@ use crate::report::Report;
 pub(crate) enum Suite {
     /// From a watch's creation to the first event, by where it starts, on a busy store.
     WatchStart(watch_start::Arguments),
+    /// From a put to its event, with one watch and with many on one client, beside Go and etcd-client.
+    WatchLatency(watch_latency::Arguments),
     /// From a holder's release to the next one's lock, beside Go and etcd-client, on a busy store.
     Handoff(handoff::Arguments),
     /// From a fault of members or of the ways to them to the next answer, beside Go and etcd-client.
@@ -40,7 +43,7 @@ pub(crate) enum Suite {
     Lock(lock::Arguments),
     /// Locks beside those of Redis, ZooKeeper, PostgreSQL and MariaDB: free, and passed on.
     Stores(stores::Arguments),
-    /// Many leases on one client, kept alive: how many are lost, and at what cost.
+    /// Many leases on one client, kept alive: how many are lost, and at what cost, beside Go and etcd-client.
     Keepalive(keepalive::Arguments),
     /// Locks that need no request: passed on within a session, and locked again while they linger.
     Local(local::Arguments),
@@ -54,6 +57,7 @@ impl Suite {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Suite::WatchStart(_) => "watch-start",
+            Suite::WatchLatency(_) => "watch-latency",
             Suite::Handoff(_) => "handoff",
             Suite::Unary(_) => "unary",
             Suite::Tail(_) => "tail",
@@ -72,6 +76,7 @@ impl Suite {
     pub(crate) fn run(&self, setting: &Setting, report: &mut Report) -> Result<(), Failure> {
         match self {
             Suite::WatchStart(arguments) => watch_start::run(arguments, setting, report),
+            Suite::WatchLatency(arguments) => watch_latency::run(arguments, setting, report),
             Suite::Handoff(arguments) => handoff::run(arguments, setting, report),
             Suite::Unary(arguments) => unary::run(arguments, setting, report),
             Suite::Tail(arguments) => tail::run(arguments, setting, report),

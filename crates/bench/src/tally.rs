@@ -21,6 +21,8 @@ pub(crate) struct Round {
     pub(crate) cost: Option<Cost>,
     /// What they cost the server of its processor, likewise.
     pub(crate) server: Option<Duration>,
+    /// How many of the leases that it kept were lost, where it kept any.
+    pub(crate) lost: Option<u64>,
 }
 
 /// The rounds of one competitor.
@@ -29,9 +31,12 @@ pub(crate) struct Tally {
     latencies: Histogram<u64>,
     medians: Vec<Duration>,
     rates: Vec<f64>,
+    shares: Vec<f64>,
     operations: u64,
+    elapsed: Duration,
     cost: Option<Cost>,
     server: Option<Duration>,
+    lost: Option<u64>,
 }
 
 /// A figure of each round: their median, the least and the greatest.
@@ -40,6 +45,13 @@ pub(crate) struct Spread<T> {
     pub(crate) median: T,
     pub(crate) min: T,
     pub(crate) max: T,
+}
+
+/// What it took of a core, 1 being all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) user: f64,
+    pub(crate) system: f64,
 }
 
 /// A cost, divided by the operations.
@@ -57,9 +69,12 @@ impl Tally {
             latencies: Histogram::new_with_max(nanoseconds(LATENCY_MAX), DIGITS).expect("valid bounds"),
             medians: Vec::new(),
             rates: Vec::new(),
+            shares: Vec::new(),
             operations: 0,
+            elapsed: Duration::ZERO,
             cost: None,
             server: None,
+            lost: None,
         }
     }
 
@@ -74,12 +89,18 @@ impl Tally {
         if let Some((operations, elapsed)) = round.pace.filter(|(count, _)| *count > 0) {
             self.rates.push(operations as f64 / elapsed.as_secs_f64());
             self.operations += operations;
+            self.elapsed += elapsed;
             if let Some(cost) = round.cost {
+                self.shares.push(cost.cpu().as_secs_f64() / elapsed.as_secs_f64());
                 *self.cost.get_or_insert_default() += cost;
             }
             if let Some(server) = round.server {
                 *self.server.get_or_insert_default() += server;
             }
+        }
+        // Where all are lost, nothing else came of it.
+        if let Some(lost) = round.lost {
+            *self.lost.get_or_insert_default() += lost;
         }
     }
 
@@ -128,20 +149,60 @@ impl Tally {
         })
     }
 
+    /// Of a core, over the time of all rounds.
+    pub(crate) fn share(&self) -> Option<Share> {
+        let (cost, elapsed) = (self.cost?, self.elapsed.as_secs_f64());
+        Some(Share {
+            user: cost.user.as_secs_f64() / elapsed,
+            system: cost.system.as_secs_f64() / elapsed,
+        })
+    }
+
+    /// The user's and the system's share together, of each round.
+    pub(crate) fn shares(&self) -> Option<Spread<f64>> {
+        Spread::of(&self.shares)
+    }
+
+    /// How many leases were lost, in all rounds together.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        self.lost
+    }
+
     /// What an operation costs the server of its processor.
     pub(crate) fn server_each(&self) -> Option<Duration> {
         Some(self.server?.div_f64(self.operations as f64))
     }
 }
 
-impl<T: Copy + PartialOrd> Spread<T> {
-    fn of(figures: &[T]) -> Option<Spread<T>> {
+impl<T: Figure> Spread<T> {
+    pub(crate) fn of(figures: &[T]) -> Option<Spread<T>> {
         let sorted = sorted(figures);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        // Of an even number, what lies between the two in the middle.
+        let (lower, upper) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
         Some(Spread {
-            median: *sorted.get(sorted.len() / 2)?,
-            min: *sorted.first()?,
-            max: *sorted.last()?,
+            median: lower.halfway(upper),
+            min,
+            max,
         })
+    }
+}
+
+/// What has a median.
+pub(crate) trait Figure: Copy + PartialOrd {
+    /// To a greater one.
+    fn halfway(self, greater: Self) -> Self;
+}
+
+impl Figure for f64 {
+    fn halfway(self, greater: f64) -> f64 {
+        self.midpoint(greater)
+    }
+}
+
+impl Figure for Duration {
+    fn halfway(self, greater: Duration) -> Duration {
+        self + (greater - self) / 2
     }
 }
 
@@ -200,6 +261,16 @@ mod tests {
     }
 
     #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 9.0]).unwrap().median, 3.0);
+        let four = [4, 1, 2, 9].map(Duration::from_secs);
+        assert_eq!(Spread::of(&four).unwrap().median, Duration::from_secs(3));
+        assert_eq!(Spread::of(&four[..3]).unwrap().median, Duration::from_secs(2));
+        assert_eq!(Spread::of(&[7.0]).unwrap().median, 7.0);
+        assert_eq!(Spread::<f64>::of(&[]), None);
+    }
+
+    #[test]
     fn costs_are_divided_by_the_operations_of_all_rounds() {
         let mut tally = Tally::new();
         for (operations, allocations) in [(10, 300), (30, 100)] {
@@ -212,6 +283,7 @@ mod tests {
                     allocated_bytes: 4000,
                 }),
                 server: Some(Duration::from_micros(500)),
+                lost: Some(2),
                 ..Round::default()
             });
         }
@@ -223,6 +295,12 @@ mod tests {
         assert_eq!(each.allocations, 10.0);
         assert_eq!(tally.server_each(), Some(Duration::from_micros(25)));
         assert_eq!(tally.rates().unwrap().max, 15.0);
+        let share = tally.share().unwrap();
+        assert!(
+            (share.user - 150e-6).abs() < 1e-9 && (share.system - 50e-6).abs() < 1e-9,
+            "{share:?}"
+        );
+        assert_eq!(tally.lost(), Some(4));
     }
 
     #[test]
@@ -238,5 +316,7 @@ mod tests {
         assert_eq!(tally.rates(), None);
         assert_eq!(tally.cost_each(), None);
         assert_eq!(tally.server_each(), None);
+        assert_eq!(tally.share(), None);
+        assert_eq!(tally.lost(), None);
     }
 }

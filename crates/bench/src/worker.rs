@@ -1,10 +1,13 @@
 //! tenure under measurement, with its defaults, or with a thread of its own.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tenure::{Client, Compare, Config, Error, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch};
+use tenure::{
+    Client, Compare, Config, Error, Event, Guard, KeyRange, Lease, Mutex, Op, Revision, Session, Watch,
+};
 use tenure_bench_worker::{Events, Key, Lock, Locker, Outcome, Peer};
 use tokio::sync::OnceCell;
 
@@ -20,6 +23,14 @@ pub(crate) struct Tenure<const OWN_THREAD: bool> {
 
 #[derive(Debug)]
 pub(crate) struct Stream(Watch);
+
+/// A lease, and what was seen of its renewals: that it was valid for longer than before.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    lease: Lease,
+    until: Cell<Instant>,
+    renewals: Cell<u64>,
+}
 
 #[derive(Debug)]
 pub(crate) struct TenureLock {
@@ -47,7 +58,7 @@ impl<const OWN_THREAD: bool> Locker for Tenure<OWN_THREAD> {
 
 impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
     type Events = Stream;
-    type Lease = Lease;
+    type Lease = Kept;
 
     async fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> Outcome {
         let value = Bytes::from_static(value);
@@ -71,8 +82,29 @@ impl<const OWN_THREAD: bool> Peer for Tenure<OWN_THREAD> {
         watch.map(Stream).map_err(text)
     }
 
-    async fn lease(&self, ttl: Duration) -> Result<Lease, String> {
-        self.client.lease(ttl).await.map_err(text)
+    async fn lease(&self, ttl: Duration) -> Result<Kept, String> {
+        let lease = self.client.lease(ttl).await.map_err(text)?;
+        Ok(Kept {
+            until: Cell::new(Instant::now() + lease.valid_for()),
+            renewals: Cell::new(0),
+            lease,
+        })
+    }
+}
+
+impl tenure_bench_worker::Lease for Kept {
+    fn renewals(&self) -> u64 {
+        let until = Instant::now() + self.lease.valid_for();
+        // More than two readings of the clock are apart, and less than a renewal brings.
+        if until > self.until.get() + self.lease.ttl() / 10 {
+            self.until.set(until);
+            self.renewals.set(self.renewals.get() + 1);
+        }
+        self.renewals.get()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.lease.is_valid()
     }
 }
 
@@ -80,6 +112,16 @@ impl Events for Stream {
     async fn next(&mut self) -> Result<u64, String> {
         let batch = self.0.next().await.map_err(|end| end.to_string())?;
         Ok(batch.events.len() as u64)
+    }
+
+    async fn next_values(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        let batch = self.0.next().await.map_err(text)?;
+        for event in &batch.events {
+            if let Event::Put { kv, .. } = event {
+                each(&kv.value);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,14 +1,20 @@
 //! The command as it is started, on the etcd in memory and with a handful of samples.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn bench(suite: &str) -> Command {
+    bench_rounds(suite, "2")
+}
+
+fn bench_rounds(suite: &str, rounds: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
-    command.args([suite, "--rounds", "2", "--server", "embedded"]);
+    command.args([suite, "--rounds", rounds, "--server", "embedded"]);
     command
 }
 
@@ -20,6 +26,25 @@ fn printed(output: &Output) -> (String, String) {
 /// How many operations a row of a table has.
 fn count_in(row: &str) -> Option<&str> {
     row.split('|').nth(2).map(str::trim)
+}
+
+/// Starts it, waits until it tells of a whole turn, and has it stop as Ctrl-C does.
+fn stopped_after_a_round(command: &mut Command) -> (Option<i32>, String, String) {
+    let mut bench = command
+        .env("PATH", "/nonexistent")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    let mut lines = BufReader::new(bench.stderr.take().unwrap());
+    while !told.contains("  round 1/") {
+        assert!(lines.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    kill_process(Pid::from_child(&bench), Signal::INT).unwrap();
+    lines.read_to_string(&mut told).unwrap();
+    let output = bench.wait_with_output().unwrap();
+    (output.status.code(), printed(&output).0, told)
 }
 
 fn scratch(name: &str) -> PathBuf {
@@ -88,6 +113,27 @@ fn without_the_peers_the_watch_throughput_says_so_and_runs_the_rest() {
         tenure.iter().all(|line| count_in(line) == Some("600")),
         "{drawn}{told}"
     );
+}
+
+#[test]
+fn from_a_put_to_its_event_there_is_a_table_for_each_number_of_watches() {
+    let mut command = bench("watch-latency");
+    command.args(["--events", "60", "--watches", "1,7"]).env("PATH", "/nonexistent");
+    let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
+    let (drawn, told) = printed(&output);
+    let tenure: Vec<&str> = drawn.lines().filter(|line| line.starts_with("| tenure ")).collect();
+    assert_eq!(tenure.len(), 2, "{drawn}{told}");
+    assert!(
+        tenure.iter().all(|line| count_in(line) == Some("120")),
+        "{drawn}{told}"
+    );
+    assert!(
+        drawn.contains(" 1 watch, on") && drawn.contains(" 7 watches, on"),
+        "{drawn}{told}"
+    );
+    for reason in ["no `go` on PATH", "no `cargo` on PATH"] {
+        assert_eq!(drawn.matches(reason).count(), 2, "{drawn}{told}");
+    }
 }
 
 #[test]
@@ -194,19 +240,182 @@ fn what_is_idle_is_weighed_where_nothing_can_be_built() {
 }
 
 #[test]
-fn leases_are_kept_on_a_server_in_another_process_with_a_thread_of_their_own_and_without() {
-    for own_thread in [false, true] {
-        let mut command = bench("keepalive");
-        command.args(["--leases", "3", "--seconds", "1", "--ttl", "2", "--alone"]);
-        if own_thread {
-            command.arg("--own-thread");
-        }
-        let (drawn, told) = printed(&command.output().unwrap());
-        assert!(
-            drawn.contains("3 leases of 2s") && drawn.contains(" 0 lost"),
+fn leases_are_kept_by_each_client_that_can_be_had_and_none_is_lost() {
+    let path = scratch("keepalive.json");
+    let mut command = bench("keepalive");
+    command.args([
+        "--leases",
+        "3",
+        "--seconds",
+        "3",
+        "--ttl",
+        "2",
+        "--own-thread",
+        "--json",
+    ]);
+    command.arg(&path).env("PATH", "/nonexistent").env("TENURE_CACHE", scratch("no-go-cache"));
+    let (drawn, told) = printed(&command.output().unwrap());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "{drawn}{told}");
+    for row in &rows[..2] {
+        assert_eq!(
+            (&row["lost"], &row["failure"]),
+            (&Value::from(0), &Value::Null),
             "{drawn}{told}"
         );
+        assert!(
+            row["of_a_core"]["user"].as_f64().is_some_and(|share| share > 0.0),
+            "{row}"
+        );
+        assert!(
+            row["per_second_of_rounds"]["min"].as_f64().is_some_and(|rate| rate > 0.0),
+            "{row}"
+        );
     }
+    for (row, reason) in rows[2..].iter().zip(["no `go` on PATH", "no `cargo` on PATH"]) {
+        assert!(row["failure"].as_str().unwrap().contains(reason), "{row}");
+    }
+    let name = concat!("| tenure ", env!("CARGO_PKG_VERSION"), " ");
+    let row = drawn.lines().find(|line| line.starts_with(name)).unwrap();
+    // Two rounds of three seconds, three leases of two: some ten of each, and never so few.
+    assert!(
+        count_in(row).unwrap().parse::<u64>().unwrap() >= 6,
+        "{drawn}{told}"
+    );
+    assert!(
+        drawn.contains("of a core") && drawn.contains("none lost: met"),
+        "{drawn}{told}"
+    );
+}
+
+#[test]
+fn small_reads_at_a_pace_are_measured_alone_and_beside_the_rest() {
+    let mut command = bench("tail");
+    command.args([
+        "--calls",
+        "40",
+        "--leases",
+        "2",
+        "--writes",
+        "50",
+        "--large-bytes",
+        "4096",
+    ]);
+    command.env("PATH", "/nonexistent").env("TENURE_CACHE", scratch("no-go-cache"));
+    let (drawn, told) = printed(&command.output().unwrap());
+    let own_thread = concat!("tenure ", env!("CARGO_PKG_VERSION"), ", own thread");
+    for (name, count) in [("tenure", 4), (own_thread, 2)] {
+        let rows = drawn.lines().filter(|line| line.starts_with(&format!("| {name} ")));
+        let whole = rows.filter(|line| count_in(line) == Some("80")).count();
+        assert_eq!(whole, count, "{drawn}{told}");
+    }
+    assert!(
+        drawn.contains("alone") && drawn.contains("beside 2 leases, a watch"),
+        "{drawn}{told}"
+    );
+    assert_eq!(drawn.matches("other keys a second").count(), 2, "{drawn}{told}");
+}
+
+#[test]
+fn locks_without_a_request_have_a_row_for_each_number_of_tasks() {
+    let mut command = bench("local");
+    command.args(["--locks", "60", "--tasks", "2,3"]);
+    let (drawn, told) = printed(&command.output().unwrap());
+    let names = [
+        "again while it lingers",
+        "passed on between 2 tasks",
+        "passed on between 3 tasks",
+    ];
+    for name in names {
+        let row = drawn.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_default();
+        assert_eq!(count_in(row), Some("120"), "{drawn}{told}");
+    }
+}
+
+#[test]
+fn a_ladder_has_a_rung_for_each_number_of_tasks_and_a_table_for_each_of_processes() {
+    let path = scratch("ladder.json");
+    let mut command = bench("ladder");
+    command.args(["--tasks", "4,6", "--processes", "1,2", "--seconds", "1", "--json"]);
+    let output = command.arg(&path).output().unwrap();
+    let (drawn, told) = printed(&output);
+    assert!(output.status.success(), "{drawn}{told}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let tables = report["tables"].as_array().unwrap();
+    assert_eq!(tables.len(), 2, "{drawn}{told}");
+    for table in tables {
+        let rungs = table["rungs"].as_array().unwrap();
+        let tasks: Vec<_> = rungs.iter().map(|rung| rung["tasks"].as_u64().unwrap()).collect();
+        assert_eq!(tasks, [4, 6]);
+        for rung in rungs {
+            assert_eq!(
+                rung["per_second_of_rounds"].as_array().unwrap().len(),
+                2,
+                "{rung}"
+            );
+            assert!(rung["locks"].as_u64().is_some_and(|locks| locks > 0), "{rung}");
+            assert_eq!(rung["errors"], 0, "{rung}");
+        }
+    }
+}
+
+#[test]
+fn each_suite_that_is_stopped_prints_what_there_is() {
+    let suites: [(&str, &[&str], &str); 6] = [
+        (
+            "keepalive",
+            &["--leases", "2", "--seconds", "1", "--ttl", "2", "--alone"],
+            "| tenure ",
+        ),
+        (
+            "tail",
+            &["--calls", "20", "--leases", "1", "--large-bytes", "0"],
+            "| tenure ",
+        ),
+        (
+            "local",
+            &["--locks", "20", "--tasks", "2"],
+            "| again while it lingers ",
+        ),
+        (
+            "ladder",
+            &["--tasks", "2", "--processes", "1,2", "--seconds", "1"],
+            "| 2 ",
+        ),
+        ("watch-throughput", &["--events", "60"], "| tenure "),
+        ("watch-latency", &["--events", "20"], "| tenure "),
+    ];
+    for (suite, options, row) in suites {
+        // Far more rounds than it will come to.
+        let mut command = bench_rounds(suite, "1000");
+        command.args(options).env("TENURE_CACHE", scratch("no-go-cache"));
+        let (status, drawn, told) = stopped_after_a_round(&mut command);
+        assert_eq!(status, Some(130), "{suite}: {drawn}{told}");
+        let row = drawn.lines().find(|line| line.starts_with(row)).unwrap_or_default();
+        assert!(
+            count_in(row).is_some_and(|count| count != "0"),
+            "{suite}: {drawn}{told}"
+        );
+        // No table for what had not begun.
+        let tables = drawn.lines().filter(|line| line.starts_with("|-")).count();
+        let notes = drawn.matches("It was stopped").count();
+        assert_eq!((tables, notes), (1, 1), "{suite}: {drawn}{told}");
+    }
+}
+
+#[test]
+fn a_failover_that_is_stopped_has_no_table_for_a_fault_that_did_not_come() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
+    command.args(["failover", "--rounds", "100", "--window", "1"]);
+    command.args(["--faults", "connections-reset,cut-off-from-follower"]);
+    let (status, drawn, told) = stopped_after_a_round(&mut command);
+    assert_eq!(status, Some(130), "{drawn}{told}");
+    assert_eq!(drawn.matches("Failover: ").count(), 1, "{drawn}{told}");
+    assert!(
+        drawn.contains("all connections are reset") && drawn.contains("It was stopped"),
+        "{drawn}{told}"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +65,22 @@ impl Cluster {
     /// A server cannot be started, ends, or is not healthy within a minute;
     /// the text has the tail of its log.
     pub fn start(binary: &Binary, members: usize, options: Options) -> Result<Cluster, Error> {
+        Cluster::start_by_ways(binary, members, options, |_, address| Ok(address))
+    }
+
+    /// The same, and the members reach each other by ways of the caller's: `way` is told the index of each
+    /// and where it listens to the others, and says where these are to look for it. Where a port was lost it is
+    /// asked again, for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`], or there is no such way.
+    pub fn start_by_ways(
+        binary: &Binary,
+        members: usize,
+        options: Options,
+        mut way: impl FnMut(usize, SocketAddr) -> io::Result<SocketAddr>,
+    ) -> Result<Cluster, Error> {
         if !(1..=MEMBERS_MAX).contains(&members) {
             return Err(Error::new(format!(
                 "a cluster has 1 to {MEMBERS_MAX} members, not {members}"
@@ -71,7 +88,7 @@ impl Cluster {
         }
         let mut starts = 1;
         loop {
-            let cluster = Cluster::new(binary, members, &options)?;
+            let cluster = Cluster::new(binary, members, &options, &mut way)?;
             match cluster.start_members() {
                 Ok(()) => return Ok(cluster),
                 Err(_) if starts < STARTS_MAX && cluster.members.iter().any(Member::lost_its_port) => {}
@@ -181,8 +198,8 @@ impl Cluster {
     /// Adds a member and starts it.
     fn admit(&mut self, is_learner: bool) -> Result<(), Error> {
         let at = |cause| Error::io("adding a member", &cause);
-        let ports = (Port::take().map_err(at)?, Port::take().map_err(at)?);
-        let (index, url) = (self.members.len() + self.removed.len(), ports.1.url());
+        let ports = Ports::take(Ok).map_err(at)?;
+        let (index, url) = (self.members.len() + self.removed.len(), ports.peer_url());
         let body = format!(r#"{{"peerURLs":["{url}"],"isLearner":{is_learner}}}"#);
         self.reconfigure(0, "add", &body)?;
         let peers = self.members.iter().map(|member| format!("{}={}", member.name(), member.peer_url()));
@@ -212,18 +229,22 @@ impl Cluster {
         running.try_for_each(|member| member.wait_ready_until(deadline))
     }
 
-    fn new(binary: &Binary, members: usize, options: &Options) -> Result<Cluster, Error> {
+    fn new(
+        binary: &Binary,
+        members: usize,
+        options: &Options,
+        way: &mut impl FnMut(usize, SocketAddr) -> io::Result<SocketAddr>,
+    ) -> Result<Cluster, Error> {
         let at = |cause| Error::io("starting a cluster", &cause);
         let guard = Guard::new(&parent_dir(binary.line(), options)).map_err(at)?;
         let mut ports = Vec::with_capacity(members);
-        for _ in 0..members {
-            ports.push((Port::take().map_err(at)?, Port::take().map_err(at)?));
+        for index in 0..members {
+            ports.push(Ports::take(|address| way(index, address)).map_err(at)?);
         }
-        let peers = ports.iter().enumerate().map(|(index, (_, peer))| format!("m{index}={}", peer.url()));
+        let peers = ports.iter().enumerate().map(|(index, ports)| format!("m{index}={}", ports.peer_url()));
         let peers = peers.collect::<Vec<_>>().join(",");
-        let member = |(index, (client, peer)): (usize, (Port, Port))| {
-            member(binary, options, &guard, index, (client, peer), &peers, "new")
-        };
+        let member =
+            |(index, ports): (usize, Ports)| member(binary, options, &guard, index, ports, &peers, "new");
         let members = ports.into_iter().enumerate().map(member).collect::<Result<_, Error>>()?;
         Ok(Cluster {
             members,
@@ -258,25 +279,53 @@ impl Cluster {
     }
 }
 
+/// Where a member listens.
+struct Ports {
+    client: Port,
+    peer: Port,
+    /// Where the others reach it.
+    way: SocketAddr,
+}
+
+impl Ports {
+    fn take(way: impl FnOnce(SocketAddr) -> io::Result<SocketAddr>) -> io::Result<Ports> {
+        let (client, peer) = (Port::take()?, Port::take()?);
+        let way = way(peer.address())?;
+        Ok(Ports { client, peer, way })
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://{}", self.way)
+    }
+}
+
 /// The member of this index and on these ports, in a cluster with these `peers`.
 fn member(
     binary: &Binary,
     options: &Options,
     guard: &Guard,
     index: usize,
-    (client, peer): (Port, Port),
+    ports: Ports,
     peers: &str,
     state: &str,
 ) -> Result<Member, Error> {
     let name = format!("m{index}");
-    let (urls, ports) = more_urls(&options.listen).map_err(|cause| Error::io(&name, &cause))?;
-    let mut arguments = member_arguments(&name, guard.dir(), &client, &urls, &peer);
+    let (urls, more) = more_urls(&options.listen).map_err(|cause| Error::io(&name, &cause))?;
+    let mut arguments = member_arguments(&name, guard.dir(), &ports, &urls);
     arguments.push(format!("--initial-cluster={peers}"));
     arguments.push(format!("--initial-cluster-state={state}"));
     arguments.extend(option_arguments(binary.line(), options));
     let dir = guard.dir().to_owned();
-    let member = Member::new(name, binary.path().to_owned(), arguments, dir, client, peer);
-    Ok(member.listening_at(urls, ports))
+    let peer_url = ports.peer_url();
+    let member = Member::new(
+        name,
+        binary.path().to_owned(),
+        arguments,
+        dir,
+        ports.client,
+        (ports.peer, peer_url),
+    );
+    Ok(member.listening_at(urls, more))
 }
 
 /// The URLs with a port in the place of each 0, and these ports.
@@ -295,8 +344,8 @@ fn more_urls(listen: &[String]) -> io::Result<(Vec<String>, Vec<Port>)> {
     Ok((urls, ports))
 }
 
-fn member_arguments(name: &str, dir: &Path, client: &Port, urls: &[String], peer: &Port) -> Vec<String> {
-    let (client, peer) = (client.url(), peer.url());
+fn member_arguments(name: &str, dir: &Path, ports: &Ports, urls: &[String]) -> Vec<String> {
+    let (client, peer) = (ports.client.url(), ports.peer.url());
     let listen = [client.as_str()].into_iter().chain(urls.iter().map(String::as_str));
     let listen = listen.collect::<Vec<_>>().join(",");
     vec![
@@ -305,7 +354,7 @@ fn member_arguments(name: &str, dir: &Path, client: &Port, urls: &[String], peer
         format!("--listen-client-urls={listen}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={}", ports.peer_url()),
         // The ids of a cluster and its members are a hash of this among others.
         format!("--initial-cluster-token={}", dir.display()),
     ]

@@ -52,8 +52,10 @@ pub struct Member {
     /// Where else it takes clients.
     urls: Vec<String>,
     // Held so that nobody takes them while the server is down.
-    peer: Port,
+    _peer: Port,
     _ports: Vec<Port>,
+    /// Where the other members reach it.
+    peer_url: String,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +73,7 @@ impl Member {
         arguments: Vec<String>,
         dir: PathBuf,
         client: Port,
-        peer: Port,
+        (peer, peer_url): (Port, String),
     ) -> Member {
         Member {
             name,
@@ -81,8 +83,9 @@ impl Member {
             client,
             process: Mutex::default(),
             urls: Vec::new(),
-            peer,
+            _peer: peer,
             _ports: Vec::new(),
+            peer_url,
         }
     }
 
@@ -301,7 +304,7 @@ impl Member {
     }
 
     pub(crate) fn peer_url(&self) -> String {
-        self.peer.url()
+        self.peer_url.clone()
     }
 
     /// The raft term of the server, if it takes itself for the leader.

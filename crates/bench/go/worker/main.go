@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,6 +37,8 @@ const (
 	readKeys     = 100
 	warmUpCalls  = 1000
 	warmUpLocks  = 200
+	warmUpEvents = 200
+	patience     = 30 * time.Second
 	unaryKey     = "bench/unary/key-of-24-by"
 	smallKey     = "bench/tail/small"
 	largeKey     = "bench/tail/large"
@@ -53,15 +56,16 @@ var (
 	from      = flags.Int64("from", 0, "watch: the revision to begin with")
 	events    = flags.Int("events", 0, "watch: how many there will be")
 	method    = flags.String("method", "put", "unary: put, get or txn")
-	calls     = flags.Int64("calls", 0, "unary, lock, tail: how many in all")
+	watches   = flags.Int("watches", 1, "latency: how many, each of a key of its own")
+	calls     = flags.Int64("calls", 0, "unary, lock, tail, latency: how many in all")
 	inFlight  = flags.Int("in-flight", 1, "unary: how many at a time")
 	valueSize = flags.Int("value-bytes", 16, "unary: the size of the value")
 	name      = flags.String("name", "", "lock: what it is called")
 	leases    = flags.Int("leases", 0, "keepalive, tail: how many leases")
 	watched   = flags.String("watch", "", "tail: what the keys begin with that are watched meanwhile")
 	largeSize = flags.Int("large-bytes", 0, "tail: the size of a value that is read meanwhile")
-	ttl       = flags.Duration("ttl", 30*time.Second, "keepalive: their time to live, in whole seconds")
-	keep      = flags.Duration("keep", time.Minute, "keepalive: how long they are measured, a TTL after the last was granted")
+	ttl       = flags.Int64("ttl", 30, "keepalive: their time to live, in seconds")
+	keep      = flags.Int("seconds", 60, "keepalive: how long they are measured, a TTL after the last was granted")
 	value     = strings.Repeat("x", 40)
 )
 
@@ -95,6 +99,8 @@ func run() error {
 		return steady(client)
 	case "watch":
 		return watch(client)
+	case "latency":
+		return latency(client)
 	case "unary":
 		return unary(client)
 	case "tail":
@@ -281,6 +287,99 @@ func watch(client *clientv3.Client) error {
 	return nil
 }
 
+// The events of one turn, and what each took.
+type sightings struct {
+	mu    sync.Mutex
+	seen  []time.Duration // as many as there is room for
+	whole chan struct{}
+}
+
+func (s *sightings) begin(room []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.whole = room[:0], make(chan struct{})
+}
+
+func (s *sightings) add(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.seen) == cap(s.seen) {
+		return
+	}
+	s.seen = append(s.seen, took)
+	if len(s.seen) == cap(s.seen) {
+		close(s.whole)
+	}
+}
+
+// How many there are, and what is closed when there is room for no more.
+func (s *sightings) state() (int, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen), s.whole
+}
+
+// From a put of somebody else to its event here: the value of each put is when it began.
+func latency(client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended, failures := inputEnded(), make(chan error, *watches)
+	var s sightings
+	s.begin(make([]time.Duration, 0, min(warmUpEvents, *calls)))
+	for number := range *watches {
+		messages := client.Watch(ctx, fmt.Sprintf("%s%04d", *prefix, number), clientv3.WithCreatedNotify())
+		if created := <-messages; !created.Created {
+			return fmt.Errorf("no watch: %v", created.Err())
+		}
+		go func() {
+			for message := range messages {
+				for _, event := range message.Events {
+					begun := int64(binary.BigEndian.Uint64(event.Kv.Value))
+					s.add(time.Duration(max(0, time.Now().UnixNano()-begun)))
+				}
+			}
+			failures <- errors.New("a watch has ended")
+		}()
+	}
+	fmt.Println("ready")
+	if err := s.wait(ended, failures); err != nil {
+		return err
+	}
+	room := make([]time.Duration, 0, *calls)
+	measure := begin()
+	s.begin(room)
+	if err := s.wait(ended, failures); err != nil {
+		return err
+	}
+	count, _ := s.state()
+	measure.end(int64(count))
+	cancel()
+	return print(room[:count])
+}
+
+// Until they are all there, or it is enough.
+func (s *sightings) wait(ended <-chan struct{}, failures <-chan error) error {
+	ticker := time.NewTicker(patience)
+	defer ticker.Stop()
+	_, whole := s.state()
+	for last := 0; ; {
+		select {
+		case <-whole:
+			return nil
+		case <-ended:
+			return nil
+		case err := <-failures:
+			return err
+		case <-ticker.C:
+			count, _ := s.state()
+			if count == last {
+				return fmt.Errorf("no event within %v", patience)
+			}
+			last = count
+		}
+	}
+}
+
 func unary(client *clientv3.Client) error {
 	payload := strings.Repeat("x", *valueSize)
 	// What is read and compared is there.
@@ -344,11 +443,7 @@ func tail(client *clientv3.Client) error {
 		return err
 	default:
 	}
-	out := bufio.NewWriter(os.Stdout)
-	for _, latency := range latencies[:begun] {
-		fmt.Fprintln(out, "latency", latency.Nanoseconds())
-	}
-	return out.Flush()
+	return print(latencies[:begun])
 }
 
 // When each call is due, told then. By a thread, since Go's own sleep is as coarse as a millisecond.
@@ -445,6 +540,10 @@ func sampled(warmUp int64, callers int, operation func() error) error {
 		return err
 	}
 	measure.end(int64(len(latencies)))
+	return print(latencies)
+}
+
+func print(latencies []time.Duration) error {
 	out := bufio.NewWriter(os.Stdout)
 	for _, latency := range latencies {
 		fmt.Fprintln(out, "latency", latency.Nanoseconds())
@@ -478,43 +577,42 @@ func many(count int64, callers int, enough *atomic.Bool, operation func() error)
 	return latencies[:done.Load()], first
 }
 
-// Keeps many leases alive for a while, and prints how many were lost and what that
-// took of the processors.
+// Leases that are kept alive, and nothing else: how often they are renewed, and how many are lost.
 func keepalive(client *clientv3.Client) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := inputEnded()
-	go func() { <-ended; cancel() }()
-	begun := time.Now()
-	var lost atomic.Int64
-	if err := grant(ctx, client, &lost); err != nil {
+	enough, tell := context.WithCancel(ctx)
+	defer tell()
+	go func() { <-ended; tell() }()
+	var renewed, lost atomic.Int64
+	if err := grant(ctx, enough, client, &renewed, &lost); err != nil {
 		return err
 	}
-	granted := time.Since(begun)
-	rest(ctx, *ttl)
-	begun, cpu := time.Now(), used()
-	rest(ctx, *keep)
-	elapsed, cpu := time.Since(begun), used().since(cpu)
+	rest(enough, time.Duration(*ttl)*time.Second)
+	before, measure := renewed.Load(), begin()
+	rest(enough, time.Duration(*keep)*time.Second)
+	measure.end(renewed.Load() - before)
 	fmt.Println("lost", lost.Load())
-	fmt.Println("granted", granted.Nanoseconds())
-	fmt.Println("elapsed", elapsed.Nanoseconds())
-	fmt.Println("cpu", (cpu.user + cpu.system).Nanoseconds())
 	return nil
 }
 
 // Each lease is renewed from its grant on. One whose channel closes before the end
 // of the measurement is lost.
-func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) error {
+func grant(ctx, enough context.Context, client *clientv3.Client, renewed, lost *atomic.Int64) error {
 	var (
 		granting sync.WaitGroup
 		places   = make(chan struct{}, grantsAtOnce)
 		failures = make(chan error, *leases)
 	)
 	for range *leases {
+		if enough.Err() != nil {
+			break
+		}
 		places <- struct{}{}
 		granting.Go(func() {
 			defer func() { <-places }()
-			lease, err := client.Grant(ctx, int64(*ttl/time.Second))
+			lease, err := client.Grant(ctx, *ttl)
 			if err != nil {
 				failures <- err
 				return
@@ -526,6 +624,7 @@ func grant(ctx context.Context, client *clientv3.Client, lost *atomic.Int64) err
 			}
 			go func() {
 				for range renewals {
+					renewed.Add(1)
 				}
 				if ctx.Err() == nil {
 					lost.Add(1)

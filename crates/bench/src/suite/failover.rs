@@ -1,11 +1,12 @@
-//! What befalls a cluster, and what calls notice of it: three real members, a proxy
-//! before each, and a client in a process of its own that begins a put and a get
+//! What befalls a cluster, and what calls notice of it: three real members, proxies
+//! before each and between them, and a client in a process of its own that begins a put and a get
 //! every so often, whether those before are answered or not.
 //!
 //! In each turn something happens a second after the load has begun. From the
 //! moment that a live member knows a leader then, or from the fault itself where the
 //! leader stays, the clock runs until the first call that is answered.
 
+mod between;
 mod fault;
 mod leader;
 mod table;
@@ -20,10 +21,11 @@ use tenure_proxy::Proxy;
 
 use crate::Failure;
 use crate::child::Child;
-use crate::contest::Setting;
+use crate::contest::{self, Setting};
 use crate::machine;
 use crate::peer::Peer;
 use crate::report::Report;
+use between::Between;
 use fault::Fault;
 use table::Table;
 use trial::{Call, Trial};
@@ -58,6 +60,8 @@ struct Stage {
     cluster: Cluster,
     /// By the index of the member.
     proxies: Vec<Proxy>,
+    /// The ways from member to member.
+    between: Between,
 }
 
 /// When a fault happened and was over, and from when on the first answer counts.
@@ -84,17 +88,34 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
         arguments.every,
         arguments.deadline
     );
-    let load_before = machine::load_average();
     let mut tables: Vec<Table> = faults.iter().map(|fault| Table::new(*fault, &story)).collect();
-    for round in 0..setting.rounds {
-        for table in &mut tables {
-            run_round(arguments, setting, &stage, round, table)?;
+    let failures = Peer::CLIENTS.map(|peer| peer.prepare().err().map(|cause| cause.to_string()));
+    for table in &mut tables {
+        for (row, failure) in table.rows.iter_mut().zip(&failures) {
+            row.failure.clone_from(failure);
         }
     }
-    let load = load_before.zip(machine::load_average());
-    for mut table in tables {
-        table.tell_load(load);
+    let load_before = machine::load_average();
+    let played = run_rounds(arguments, setting, &stage, &mut tables);
+    let circumstances = contest::circumstances(setting, load_before);
+    // What there is, also where it ended early.
+    for mut table in tables.into_iter().filter(|table| table.has_begun) {
+        table.tell(&circumstances);
         report.add(&table);
+    }
+    played
+}
+
+fn run_rounds(
+    arguments: &Arguments,
+    setting: &Setting,
+    stage: &Stage,
+    tables: &mut [Table],
+) -> Result<(), Failure> {
+    for round in 0..setting.rounds {
+        for table in &mut *tables {
+            run_round(arguments, setting, stage, round, table)?;
+        }
     }
     Ok(())
 }
@@ -117,6 +138,7 @@ fn run_round(
         stage.wait_ready()?;
         let played = play(arguments, setting, stage, table.fault, row.peer, round);
         table.fault.undo(stage)?;
+        table.has_begun |= !setting.stop.is_set();
         let told = match played {
             Ok(_) if setting.stop.is_set() => "stopped".to_owned(),
             Ok(trial) => {
@@ -187,11 +209,19 @@ fn play(
 
 impl Stage {
     fn start(binary: &Binary) -> Result<Stage, Failure> {
-        let cluster = Cluster::start(binary, 3, Options::default())?;
+        let between = Between::default();
+        let options = Options::default();
+        let cluster = Cluster::start_by_ways(binary, 3, options, |index, address| {
+            between.lead_to(index, address)
+        })?;
         let endpoints = cluster.endpoints();
         let proxies = endpoints.iter().map(|endpoint| Proxy::start(endpoint));
         let proxies = proxies.collect::<Result<_, _>>()?;
-        Ok(Stage { cluster, proxies })
+        Ok(Stage {
+            cluster,
+            proxies,
+            between,
+        })
     }
 
     /// Until all is well.

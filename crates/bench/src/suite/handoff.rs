@@ -93,6 +93,10 @@ impl Competitor for Client {
         self.peer.name()
     }
 
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.peer.prepare()
+    }
+
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
         let mut figures = Figures::default();
         let mut worker = self.peer.command()?;

@@ -15,7 +15,7 @@ use table::{Rung, Table};
 
 use crate::Failure;
 use crate::child::Child;
-use crate::contest::Setting;
+use crate::contest::{self, Setting};
 use crate::machine;
 use crate::report::Report;
 use crate::server::{Server, ServerKind};
@@ -43,19 +43,36 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report) -> Result<(), Failure> {
     let server = Server::start(arguments.server)?;
     for &processes in &arguments.processes {
+        if setting.stop.is_set() {
+            break;
+        }
         let mut table = Table::new(processes, server.story(), &arguments.tasks);
         let load = machine::load_average();
-        for round in 0..setting.rounds {
-            for rung in &mut table.rungs {
-                if setting.stop.is_set() {
-                    break;
-                }
-                climb(rung, processes, &server, arguments.seconds, setting)?;
-                eprintln!("  round {}/{}  {}", round + 1, setting.rounds, rung.told());
-            }
-        }
-        table.load = load.zip(machine::load_average());
+        let climbed = climb_all(&mut table, processes, &server, arguments.seconds, setting);
+        table.notes = contest::circumstances(setting, load);
+        // What there is, also where it ended early.
         report.add(&table);
+        climbed?;
+    }
+    Ok(())
+}
+
+/// All rounds of all rungs.
+fn climb_all(
+    table: &mut Table,
+    processes: usize,
+    server: &Server,
+    seconds: u64,
+    setting: &Setting,
+) -> Result<(), Failure> {
+    for round in 0..setting.rounds {
+        for rung in &mut table.rungs {
+            if setting.stop.is_set() {
+                return Ok(());
+            }
+            climb(rung, processes, server, seconds, setting)?;
+            eprintln!("  round {}/{}  {}", round + 1, setting.rounds, rung.told());
+        }
     }
     Ok(())
 }
@@ -96,9 +113,6 @@ fn climb(
             .map(|part| part.join().unwrap_or_else(|_| Err("a reader panicked".to_owned())))
             .collect::<Vec<_>>()
     });
-    rung.add(
-        parts.into_iter().collect::<Result<Vec<_>, _>>()?,
-        Duration::from_secs(seconds),
-    );
+    rung.add(parts.into_iter().collect::<Result<Vec<_>, _>>()?);
     Ok(())
 }

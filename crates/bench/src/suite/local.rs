@@ -131,10 +131,9 @@ fn measured(locks: u64, run: impl FnOnce() -> Result<(), Failure>) -> Result<Rou
     let (done, cost) = Cost::of(run);
     done?;
     Ok(Round {
-        latencies: Vec::new(),
         pace: Some((locks, begun.elapsed())),
         cost: Some(cost),
-        server: None,
+        ..Round::default()
     })
 }
 

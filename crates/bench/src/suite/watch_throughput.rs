@@ -57,6 +57,9 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
             }
         };
         for source in sources {
+            if setting.stop.is_set() {
+                break;
+            }
             let watcher = |peer: Peer| -> Box<dyn Competitor> {
                 Box::new(Watcher {
                     peer,
@@ -112,6 +115,10 @@ struct Watcher {
 impl Competitor for Watcher {
     fn name(&self) -> String {
         self.peer.name()
+    }
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.peer.prepare()
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {

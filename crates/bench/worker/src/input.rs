@@ -8,7 +8,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 /// Resolves when the input ends.
-pub(crate) fn ended() -> oneshot::Receiver<()> {
+pub fn ended() -> oneshot::Receiver<()> {
     let (ended, is_ended) = oneshot::channel();
     at_end(move || {
         let _ = ended.send(());

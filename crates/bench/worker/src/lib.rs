@@ -14,6 +14,8 @@ mod events;
 mod handoff;
 mod idle;
 mod input;
+mod keepalive;
+mod latency;
 mod lock;
 mod peer;
 mod samples;
@@ -32,7 +34,8 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 pub use cost::Cost;
-pub use peer::{Events, Key, Lock, Locker, Never, Outcome, Peer};
+pub use input::ended as input_ended;
+pub use peer::{Events, Key, Lease, Lock, Locker, Never, Outcome, Peer};
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
@@ -41,10 +44,14 @@ pub enum Order {
     Steady(Steady),
     /// Counts the events of a prefix.
     Watch(Watch),
+    /// Takes the time from puts of somebody else to their events.
+    Latency(Latency),
     /// As many calls as are asked for, so many at a time.
     Unary(Unary),
     /// Small reads at a pace, beside what else the same client does.
     Tail(Tail),
+    /// Leases that are kept alive, and nothing else.
+    Keepalive(Keepalive),
     /// What every client does that locks.
     #[command(flatten)]
     Lock(LockOrder),
@@ -103,6 +110,23 @@ pub struct Watch {
     pub events: u64,
 }
 
+/// The events of keys that somebody else puts, each with the time at which that began.
+#[derive(Clone, Debug, Args)]
+pub struct Latency {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// What the keys begin with; behind it is the number of the watch, with four digits.
+    #[arg(long)]
+    pub prefix: String,
+    /// How many watches, each of a key of its own.
+    #[arg(long)]
+    pub watches: u64,
+    /// How many events, all watches together.
+    #[arg(long)]
+    pub calls: u64,
+}
+
 /// Calls of one kind.
 #[derive(Clone, Debug, Args)]
 pub struct Unary {
@@ -144,6 +168,23 @@ pub struct Tail {
     /// The size of a value that is read meanwhile, again and again; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub large_bytes: usize,
+}
+
+/// Leases to keep.
+#[derive(Clone, Debug, Args)]
+pub struct Keepalive {
+    /// Where to.
+    #[command(flatten)]
+    pub servers: Servers,
+    /// How many.
+    #[arg(long)]
+    pub leases: usize,
+    /// Their time to live, in seconds.
+    #[arg(long, value_parser = seconds)]
+    pub ttl: Duration,
+    /// How long they are measured, once all are granted and a TTL has passed; in seconds.
+    #[arg(long = "seconds", value_parser = seconds)]
+    pub time: Duration,
 }
 
 /// A lock that is free.
@@ -232,8 +273,10 @@ pub fn run<P: Peer>(order: &Order) -> ExitCode {
     told(|runtime, tasks| match order {
         Order::Steady(order) => tasks.block_on(runtime, steady::run::<P>(order)),
         Order::Watch(order) => events::run::<P>(order, runtime, tasks),
+        Order::Latency(order) => latency::run::<P>(order, runtime, tasks),
         Order::Unary(order) => unary::run::<P>(order, runtime, tasks),
         Order::Tail(order) => tail::run::<P>(order, runtime, tasks),
+        Order::Keepalive(order) => keepalive::run::<P>(order, runtime, tasks),
         Order::Lock(order) => locked::<P>(order, runtime, tasks),
         Order::Idle(order) => idle::run::<P>(order, runtime, tasks),
     })
@@ -280,6 +323,10 @@ fn print(operations: u64, elapsed: Duration, cost: Cost) {
     println!("system {}", cost.system.as_nanos());
     println!("allocations {}", cost.allocations);
     println!("bytes {}", cost.allocated_bytes);
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
 
 fn milliseconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

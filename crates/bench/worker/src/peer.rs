@@ -35,7 +35,7 @@ pub trait Peer: Locker {
     /// What its watches are.
     type Events: Events;
     /// What its leases are.
-    type Lease: 'static;
+    type Lease: Lease;
 
     /// Writes a key.
     fn put(&self, key: Key, value: &'static [u8], deadline: Duration) -> impl Future<Output = Outcome>;
@@ -58,6 +58,19 @@ pub trait Peer: Locker {
 pub trait Events {
     /// How many came with the next message.
     fn next(&mut self) -> impl Future<Output = Result<u64, String>>;
+
+    /// The values that were put, of the next message.
+    fn next_values(&mut self, each: impl FnMut(&[u8])) -> impl Future<Output = Result<(), String>>;
+}
+
+/// A lease that its client keeps alive.
+pub trait Lease: 'static {
+    /// How often it was renewed since it was granted. To be asked several times from one renewal to
+    /// the next: not every client counts.
+    fn renewals(&self) -> u64;
+
+    /// Whether the client still has it.
+    fn is_kept(&self) -> bool;
 }
 
 /// One who locks and unlocks.
@@ -75,6 +88,20 @@ pub enum Never {}
 
 impl Events for Never {
     async fn next(&mut self) -> Result<u64, String> {
+        match *self {}
+    }
+
+    async fn next_values(&mut self, _: impl FnMut(&[u8])) -> Result<(), String> {
+        match *self {}
+    }
+}
+
+impl Lease for Never {
+    fn renewals(&self) -> u64 {
+        match *self {}
+    }
+
+    fn is_kept(&self) -> bool {
         match *self {}
     }
 }

@@ -35,6 +35,11 @@ impl Samples {
         wanted
     }
 
+    /// How many more are wanted.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.get()
+    }
+
     pub(crate) fn add(&self, latency: Duration) {
         self.latencies.borrow_mut().push(latency);
     }

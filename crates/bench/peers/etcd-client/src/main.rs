@@ -4,16 +4,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper, LockOptions, Txn,
-    TxnOp, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, Error, Event, LeaseKeepAliveStream, LeaseKeeper, LockOptions,
+    Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
 };
-use tenure_bench_worker::{Events, Key, Lock, Locker, Order, Outcome, Peer};
+use tenure_bench_worker::{Events, Key, Lease, Lock, Locker, Order, Outcome, Peer};
 use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -44,7 +45,10 @@ struct EtcdClient {
 }
 
 /// A lease that is renewed until this goes.
-struct Kept(JoinHandle<()>);
+struct Kept {
+    keeping: JoinHandle<()>,
+    renewals: Rc<Cell<u64>>,
+}
 
 /// Of the lock service: the server waits in the queue.
 struct EtcdLock {
@@ -119,22 +123,46 @@ impl Peer for EtcdClient {
         let mut client = self.client.lease_client();
         let granted = client.grant(i64::try_from(ttl.as_secs()).map_err(text)?, None).await.map_err(text)?;
         let (keeper, answers) = client.keep_alive(granted.id()).await.map_err(text)?;
-        Ok(Kept(spawn_local(keep(keeper, answers, ttl / 3))))
+        let renewals = Rc::<Cell<u64>>::default();
+        Ok(Kept {
+            keeping: spawn_local(keep(keeper, answers, ttl / 3, renewals.clone())),
+            renewals,
+        })
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.0.abort();
+        self.keeping.abort();
+    }
+}
+
+impl Lease for Kept {
+    fn renewals(&self) -> u64 {
+        self.renewals.get()
+    }
+
+    fn is_kept(&self) -> bool {
+        !self.keeping.is_finished()
     }
 }
 
 /// It renews once and no more by itself: as its documentation shows, the caller asks for each renewal.
-async fn keep(mut keeper: LeaseKeeper, mut answers: LeaseKeepAliveStream, every: Duration) {
+async fn keep(
+    mut keeper: LeaseKeeper,
+    mut answers: LeaseKeepAliveStream,
+    every: Duration,
+    renewals: Rc<Cell<u64>>,
+) {
     loop {
         sleep(every).await;
-        if keeper.keep_alive().await.is_err() || !matches!(answers.message().await, Ok(Some(_))) {
+        if keeper.keep_alive().await.is_err() {
             return;
+        }
+        match answers.message().await {
+            // It has run out where no time is left.
+            Ok(Some(answer)) if answer.ttl() > 0 => renewals.set(renewals.get() + 1),
+            _ => return,
         }
     }
 }
@@ -153,14 +181,26 @@ impl Lock for EtcdLock {
     }
 }
 
-impl Events for Stream {
-    async fn next(&mut self) -> Result<u64, String> {
+impl Stream {
+    async fn message(&mut self) -> Result<WatchResponse, String> {
         match self.0.message().await {
             Ok(Some(message)) if message.canceled() => Err(message.cancel_reason().to_owned()),
-            Ok(Some(message)) => Ok(message.events().len() as u64),
+            Ok(Some(message)) => Ok(message),
             Ok(None) => Err("the stream ended".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+impl Events for Stream {
+    async fn next(&mut self) -> Result<u64, String> {
+        Ok(self.message().await?.events().len() as u64)
+    }
+
+    async fn next_values(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        let message = self.message().await?;
+        message.events().iter().filter_map(Event::kv).for_each(|kv| each(kv.value()));
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::Failure;
 pub(crate) enum Fault {
     LeaderKilled,
     LeaderFrozen,
+    LeaderCutOff,
     FollowerFrozen,
     CutOffFromLeader,
     CutOffFromFollower,
@@ -25,6 +26,7 @@ impl Fault {
         match self {
             Fault::LeaderKilled => "the leader is killed",
             Fault::LeaderFrozen => "the leader is frozen (SIGSTOP)",
+            Fault::LeaderCutOff => "the leader is cut off from the other members (black hole)",
             Fault::FollowerFrozen => "a follower is frozen (SIGSTOP)",
             Fault::CutOffFromLeader => "the client is cut off from the leader (black hole)",
             Fault::CutOffFromFollower => "the client is cut off from a follower (black hole)",
@@ -34,7 +36,10 @@ impl Fault {
 
     /// Whether another leader is elected.
     pub(super) fn deposes(self) -> bool {
-        matches!(self, Fault::LeaderKilled | Fault::LeaderFrozen)
+        matches!(
+            self,
+            Fault::LeaderKilled | Fault::LeaderFrozen | Fault::LeaderCutOff
+        )
     }
 
     /// Lets it happen. Returns when, and when a live member knew a leader, which
@@ -54,6 +59,10 @@ impl Fault {
         match self {
             Fault::LeaderKilled => members[leader].kill(),
             Fault::LeaderFrozen => members[leader].pause()?,
+            Fault::LeaderCutOff => {
+                let process = members[leader].pid().ok_or("the leader does not run")?;
+                stage.between.cut_off(leader, process);
+            }
             Fault::FollowerFrozen => members[follower].pause()?,
             Fault::CutOffFromLeader => proxies[leader].black_hole(),
             Fault::CutOffFromFollower => proxies[follower].black_hole(),
@@ -68,6 +77,7 @@ impl Fault {
 
     pub(super) fn undo(self, stage: &Stage) -> Result<(), Failure> {
         stage.proxies.iter().for_each(tenure_proxy::Proxy::heal);
+        stage.between.heal();
         for member in stage.cluster.members() {
             if !member.is_running() {
                 member.restart()?;

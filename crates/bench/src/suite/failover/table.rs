@@ -18,6 +18,8 @@ pub(super) struct Table {
     pub(super) fault: Fault,
     title: String,
     pub(super) rows: Vec<Row>,
+    /// Somebody had a whole turn.
+    pub(super) has_begun: bool,
     notes: Vec<String>,
 }
 
@@ -40,16 +42,15 @@ impl Table {
             fault,
             title: format!("Failover: {}; on {story}", fault.story()),
             rows: Peer::CLIENTS.iter().map(row).collect(),
+            has_begun: false,
             notes: Vec::new(),
         }
     }
 
-    pub(super) fn tell_load(&mut self, load: Option<(f64, f64)>) {
+    /// Says below how the goals were kept to, and this.
+    pub(super) fn tell(&mut self, circumstances: &[String]) {
         self.notes.extend(self.against_goals());
-        if let Some((before, after)) = load {
-            let text = format!("The machine's load average was {before} before and {after} after.");
-            self.notes.push(text);
-        }
+        self.notes.extend_from_slice(circumstances);
     }
 
     fn against_goals(&self) -> Option<String> {

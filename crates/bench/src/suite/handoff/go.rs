@@ -24,7 +24,7 @@ const PROGRAM: GoProgram = GoProgram {
 pub(super) struct Go {
     race: Race,
     endpoint: String,
-    /// Built in the first turn.
+    /// Built before the first turn.
     program: Option<PathBuf>,
 }
 
@@ -37,11 +37,8 @@ impl Go {
         }
     }
 
-    fn start(&mut self) -> Result<Child, Failure> {
-        let program = match &self.program {
-            Some(program) => program,
-            None => self.program.insert(PROGRAM.build()?),
-        };
+    fn start(&self) -> Result<Child, Failure> {
+        let program = self.program.as_ref().ok_or("it was not built")?;
         let race = &self.race;
         Child::start(
             Command::new(program)
@@ -58,6 +55,11 @@ impl Go {
 impl Competitor for Go {
     fn name(&self) -> String {
         format!("Go clientv3 {}", PROGRAM.version_of("go.etcd.io/etcd/client/v3"))
+    }
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.program = Some(PROGRAM.build()?);
+        Ok(())
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {

@@ -10,7 +10,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use tenure::Client;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::table::{DIGITS, WAIT_MAX};
 use crate::Failure;
@@ -33,6 +33,8 @@ pub(crate) struct Climb {
 struct Did {
     waits: Histogram<u64>,
     errors: u64,
+    /// Nothing counts any more.
+    is_over: bool,
 }
 
 impl Climb {
@@ -48,8 +50,8 @@ impl Climb {
 
     fn measure(&self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let did = runtime.block_on(self.climb())?;
-        let mut text = format!("errors {}\n", did.errors);
+        let (did, elapsed) = runtime.block_on(self.climb())?;
+        let mut text = format!("elapsed {}\nerrors {}\n", elapsed.as_nanos(), did.errors);
         for bucket in did.waits.iter_recorded() {
             text.push_str(&format!(
                 "wait {} {}\n",
@@ -61,14 +63,17 @@ impl Climb {
         Ok(())
     }
 
-    async fn climb(&self) -> Result<Did, Failure> {
+    /// For as long as it is told, or until its input ends; and how long that was.
+    async fn climb(&self) -> Result<(Did, Duration), Failure> {
         let session = Client::connect([&self.endpoint]).await?.session().await?;
         let did = Arc::new(Mutex::new(Did {
             waits: Histogram::new_with_max(WAIT_MAX, DIGITS)?,
             errors: 0,
+            is_over: false,
         }));
+        let input_ended = tenure_bench_worker::input_ended();
         println!("ready");
-        let until = Instant::now() + Duration::from_secs(self.seconds);
+        let begun = Instant::now();
         let mut tasks = JoinSet::new();
         for _ in 0..self.tasks {
             let (mutex, did) = (session.mutex("bench/ladder"), did.clone());
@@ -81,7 +86,7 @@ impl Climb {
                         let mut did = did.lock().unwrap_or_else(PoisonError::into_inner);
                         let is_error = locked.is_err();
                         did.errors += u64::from(is_error);
-                        if !is_error && now < until {
+                        if !is_error && !did.is_over {
                             did.waits.saturating_record((now - asked).as_nanos() as u64);
                         }
                         is_error
@@ -93,11 +98,13 @@ impl Climb {
                 }
             });
         }
-        sleep(until.saturating_duration_since(Instant::now())).await;
+        let _ = timeout(Duration::from_secs(self.seconds), input_ended).await;
+        did.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        let elapsed = begun.elapsed();
         tasks.shutdown().await;
         session.close().await?;
         // The tasks are gone, and their handles with them.
         let did = Arc::into_inner(did).ok_or("a task is still there")?;
-        Ok(did.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok((did.into_inner().unwrap_or_else(PoisonError::into_inner), elapsed))
     }
 }

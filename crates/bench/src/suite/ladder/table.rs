@@ -9,7 +9,8 @@ use tenure_chart::{Axis, Chart, Curve};
 use crate::Failure;
 use crate::child::unexpected;
 use crate::peer::Peer;
-use crate::report::{Finding, markdown, show};
+use crate::report::{Finding, markdown, nothing, show};
+use crate::tally::Spread;
 
 /// Waits are kept in nanoseconds and to so many digits.
 pub(super) const DIGITS: u8 = 3;
@@ -20,8 +21,8 @@ pub(super) struct Table {
     processes: usize,
     story: String,
     pub(super) rungs: Vec<Rung>,
-    /// The machine's, before and after.
-    pub(super) load: Option<(f64, f64)>,
+    /// What there is to say below.
+    pub(super) notes: Vec<String>,
 }
 
 /// So many tasks, over all rounds.
@@ -38,6 +39,8 @@ pub(super) struct Rung {
 pub(super) struct Part {
     waits: Vec<(u64, u64)>,
     errors: u64,
+    /// In nanoseconds: less than was asked for where it was stopped.
+    elapsed: u64,
 }
 
 impl Part {
@@ -48,6 +51,7 @@ impl Part {
         match what {
             Some("wait") => self.waits.push((number()?, number()?)),
             Some("errors") => self.errors = number()?,
+            Some("elapsed") => self.elapsed = number()?,
             _ => return Err(unexpected(line)),
         }
         Ok(())
@@ -64,21 +68,31 @@ impl Rung {
         }
     }
 
-    pub(super) fn add(&mut self, parts: Vec<Part>, time: Duration) {
-        let mut locks = 0;
+    /// Adds a round, unless nothing came of it.
+    pub(super) fn add(&mut self, parts: Vec<Part>) {
+        let mut rate = 0.0;
         for part in parts {
             self.errors += part.errors;
+            let mut locks = 0;
             for (wait, count) in part.waits {
                 locks += count;
                 self.waits.saturating_record_n(wait, count);
             }
+            if locks > 0 {
+                rate += locks as f64 / Duration::from_nanos(part.elapsed).as_secs_f64();
+            }
         }
-        self.rates.push(locks as f64 / time.as_secs_f64());
-        self.rates.sort_by(f64::total_cmp);
+        if rate > 0.0 {
+            self.rates.push(rate);
+        }
     }
 
     fn rate(&self) -> Option<f64> {
-        self.rates.get(self.rates.len() / 2).copied()
+        self.rates().map(|rates| rates.median)
+    }
+
+    fn rates(&self) -> Option<Spread<f64>> {
+        Spread::of(&self.rates)
     }
 
     /// A line about what there is so far.
@@ -99,15 +113,12 @@ impl Rung {
     }
 
     fn cells(&self) -> Vec<String> {
-        let spread = match (self.rates.first(), self.rates.last()) {
-            (Some(least), Some(most)) => format!("{least:.0} to {most:.0}"),
-            _ => "-".to_owned(),
-        };
+        let spread = self.rates().map(|rates| format!("{:.0} to {:.0}", rates.min, rates.max));
         vec![
             self.tasks.to_string(),
             self.waits.len().to_string(),
-            self.rate().map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
-            spread,
+            self.rate().map_or_else(nothing, |rate| format!("{rate:.0}")),
+            spread.unwrap_or_else(nothing),
             show(self.mean()),
             show(self.wait(50.0)),
             show(self.wait(99.0)),
@@ -137,7 +148,7 @@ impl Table {
             processes,
             story: story.to_owned(),
             rungs: tasks.iter().copied().map(Rung::new).collect(),
-            load: None,
+            notes: Vec::new(),
         }
     }
 
@@ -163,16 +174,14 @@ impl Finding for Table {
             "errors",
         ];
         let rows: Vec<_> = self.rungs.iter().map(Rung::cells).collect();
-        let note =
-            |(before, after)| format!("The machine's load average was {before} before and {after} after.");
-        let notes: Vec<_> = self.load.map(note).into_iter().collect();
-        markdown(&self.title(), &head.map(str::to_owned), &rows, &notes)
+        markdown(&self.title(), &head.map(str::to_owned), &rows, &self.notes)
     }
 
     fn to_json(&self) -> Value {
         json!({
             "title": self.title(),
             "processes": self.processes,
+            "notes": self.notes,
             "rungs": self.rungs.iter().map(Rung::to_json).collect::<Vec<_>>(),
         })
     }
