@@ -139,8 +139,9 @@ pub fn encode<M: Message>(message: &M, limit: usize) -> Result<Body, Status> {
 /// `INTERNAL` when the bytes are no such message, `RESOURCE_EXHAUSTED` when they
 /// would grow too much.
 pub fn decode<M: Response>(message: Bytes) -> Result<M, Status> {
-    M::SHAPE.check(&message)?;
-    Ok(M::decode(message)?)
+    let mut decoded = M::with_room(M::SHAPE.check(&message)?);
+    decoded.merge(message)?;
+    Ok(decoded)
 }
 
 /// What `grpc-encoding` says of the messages that are marked as compressed.
@@ -343,7 +344,8 @@ fn over_limit(what: &str, len: usize, limit: usize, origin: Origin) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pb::etcdserverpb::{PutRequest, PutResponse};
+    use crate::pb::etcdserverpb::{PutRequest, PutResponse, WatchResponse};
+    use crate::pb::mvccpb::Event;
 
     const LIMIT: usize = 1 << 10;
 
@@ -541,6 +543,20 @@ mod tests {
                 "{bytes:x?}"
             );
         }
+    }
+
+    #[test]
+    fn a_decoded_list_has_a_buffer_of_its_size() {
+        let watch = WatchResponse {
+            events: vec![Event::default(); 400],
+            ..WatchResponse::default()
+        };
+        let message = Bytes::from(watch.encode_to_vec());
+        let mut decoded: WatchResponse = decode(message.slice(..100)).expect("50 events");
+        assert_eq!((decoded.events.len(), decoded.events.capacity()), (50, 50));
+        assert!(decode::<WatchResponse>([&message[..], &[0x5a, 0xff]].concat().into()).is_err());
+        decoded = decode(message).expect("all of them");
+        assert_eq!((decoded.events.len(), decoded.events.capacity()), (400, 400));
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //! element has two bytes, so those of over twice [`GROWTH_MAX`] bytes in memory.
 //! A string or a `Bytes` stays below.
 //!
+//! What was counted is also the room that the longest lists are given at once: a list that
+//! grows while it is decoded is copied over and over.
+//!
 //! The scan visits each byte at most once and allocates nothing. Other
 //! fields are skipped, bytes and strings never looked into.
 
@@ -45,20 +48,27 @@ struct Field {
 pub trait Response: Message + Default {
     /// What of it grows.
     const SHAPE: &'static Shape = &FLAT;
+
+    /// An empty one, whose list has room for elements of so many bytes if it has such a list.
+    #[must_use]
+    fn with_room(_: usize) -> Self {
+        Self::default()
+    }
 }
 
 impl Shape {
-    /// Whether a message of this shape stays in proportion.
+    /// How many bytes the elements of a message of this shape take, if it stays in proportion.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when it does not.
-    pub fn check(&self, message: &[u8]) -> Result<(), Status> {
+    pub fn check(&self, message: &[u8]) -> Result<usize, Status> {
         if self.0.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let allowed = message.len().saturating_mul(GROWTH_MAX) + GROWTH_FREE_BYTES;
-        if self.decoded_bytes(message, DEPTH_MAX) <= allowed {
-            return Ok(());
+        let bytes = self.decoded_bytes(message, DEPTH_MAX);
+        if bytes <= allowed {
+            return Ok(bytes);
         }
         Err(Status::new(
             Code::ResourceExhausted,
@@ -119,16 +129,23 @@ const fn repeated<M>(number: u64) -> Field {
 }
 
 macro_rules! responses {
-    ($package:ident: $($name:ident $(= $shape:ident)?),+ $(,)?) => {$(
+    ($package:ident: $($name:ident $(= $shape:ident $(in $list:ident)?)?),+ $(,)?) => {$(
         impl Response for $package::$name {
-            $(const SHAPE: &'static Shape = &$shape;)?
+            $(
+                const SHAPE: &'static Shape = &$shape;
+
+                $(fn with_room(bytes: usize) -> Self {
+                    Self { $list: room(bytes), ..Self::default() }
+                })?
+            )?
         }
     )+};
 }
 
 responses![etcdserverpb:
-    RangeResponse = RANGE, RangeStreamResponse = RANGE_PIECE, PutResponse, DeleteRangeResponse = DELETE_RANGE,
-    TxnResponse = TXN, CompactionResponse, WatchResponse = WATCH,
+    RangeResponse = RANGE in kvs, RangeStreamResponse = RANGE_PIECE, PutResponse,
+    DeleteRangeResponse = DELETE_RANGE in prev_kvs, TxnResponse = TXN, CompactionResponse,
+    WatchResponse = WATCH in events,
     LeaseGrantResponse, LeaseRevokeResponse, LeaseKeepAliveResponse, LeaseTimeToLiveResponse,
     LeaseLeasesResponse,
     MemberAddResponse = MEMBER_ADDED, MemberRemoveResponse = MEMBERS, MemberUpdateResponse = MEMBERS,
@@ -144,6 +161,10 @@ responses![etcdserverpb:
 responses![v3lockpb: LockResponse, UnlockResponse];
 responses![v3electionpb: CampaignResponse, ProclaimResponse, LeaderResponse, ResignResponse];
 responses![health: HealthCheckResponse];
+
+fn room<T>(bytes: usize) -> Vec<T> {
+    Vec::with_capacity(bytes / size_of::<T>())
+}
 
 /// The next field with a length, by number; those without are passed over.
 fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {

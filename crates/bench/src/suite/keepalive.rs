@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// How many leases; a table for each number.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     leases: Vec<u64>,
-    /// For how many seconds a round, once all are granted and a TTL has passed.
+    /// For how many seconds a round, once all are granted and a TTL has passed. Go's renewals come in bursts, a third
+    /// of the TTL apart: only so many seconds, or twice as many and so on, have their part of them.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// The time to live, in seconds.
