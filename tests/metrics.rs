@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(60);
 /// A third of it is the wait for the renewal that tells of a loss.
 const TTL_SHORT: Duration = Duration::from_secs(6);
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A recorder of one test alone.
 fn recorder() -> PrometheusRecorder {

@@ -12,11 +12,11 @@ use tenure::{Client, Config, KeyRange, LeaseEnd, LeaseId, Update};
 use tenure_testserver::Server;
 use tokio::runtime::{Builder, Runtime};
 
-/// The least that a server grants.
-const TTL: Duration = Duration::from_secs(2);
+/// Renewed often enough that a machine may stand still for two seconds.
+const TTL: Duration = Duration::from_secs(5);
 const WORKERS: usize = 2;
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// The tests count threads, each its own.
 fn alone() -> MutexGuard<'static, ()> {
@@ -76,9 +76,9 @@ fn a_lease_lives_on_while_all_workers_of_the_users_runtime_are_blocked() {
     let runtime = runtime();
     let client = runtime.block_on(connect(true));
     let lease = runtime.block_on(client.lease(TTL).into_future()).unwrap();
-    block(&runtime, 4 * TTL);
+    block(&runtime, 2 * TTL);
     let begun = Instant::now();
-    while begun.elapsed() < 3 * TTL {
+    while begun.elapsed() < TTL * 3 / 2 {
         assert_eq!(lease.end(), None);
         thread::sleep(Duration::from_millis(10));
     }
@@ -91,10 +91,14 @@ fn without_a_thread_of_its_own_the_lease_is_lost_and_says_so() {
     let runtime = runtime();
     let client = runtime.block_on(connect(false));
     let lease = runtime.block_on(client.lease(TTL).into_future()).unwrap();
-    block(&runtime, 4 * TTL);
+    block(&runtime, 2 * TTL);
     let begun = Instant::now();
-    while lease.is_valid() {
-        assert!(begun.elapsed() < TTL, "valid beyond its TTL");
+    loop {
+        let asked = begun.elapsed();
+        if !lease.is_valid() {
+            break;
+        }
+        assert!(asked < TTL, "valid beyond its TTL");
         thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(lease.end(), Some(LeaseEnd::Expired));
@@ -117,7 +121,7 @@ fn a_client_made_without_any_runtime_calls_and_keeps_leases() {
     );
     let lease = block_on(client.lease(TTL).into_future()).unwrap();
     let adopted = block_on(client.keep_alive(lease.id())).unwrap();
-    thread::sleep(2 * TTL);
+    thread::sleep(TTL * 3 / 2);
     assert!(lease.is_valid() && adopted.is_valid());
     block_on(lease.revoke()).unwrap();
     assert_eq!(block_on(adopted.ended()), LeaseEnd::Revoked);

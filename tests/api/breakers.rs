@@ -6,12 +6,11 @@ use std::time::Duration;
 use tenure::{Client, Config};
 use tenure_testserver::{Fault, Link, Server};
 
+use crate::lock::TTL_KEPT;
 use crate::support::{patiently, run, until};
 
 const FAILURES: u32 = 2;
 const PUT: &str = "/etcdserverpb.KV/Put";
-/// The least that a server grants; a third of it is the wait for a renewal.
-const TTL_SHORT: Duration = Duration::from_secs(2);
 
 #[test]
 fn streams_go_to_the_others_and_to_the_one_that_failed_where_nobody_else_is() {
@@ -24,7 +23,7 @@ fn streams_go_to_the_others_and_to_the_one_that_failed_where_nobody_else_is() {
         let client = Client::connect_with(both, config).await.unwrap();
         let other = Client::connect([follower.endpoint()]).await.unwrap();
         until("both connections", || client.telemetry().connections.now == 2).await;
-        let lease = client.lease(TTL_SHORT).await.unwrap();
+        let lease = client.lease(TTL_KEPT).await.unwrap();
         let open = || client.telemetry().breakers.now;
         for _ in 0..FAILURES {
             let message = "transport is closing".to_owned();

@@ -5,16 +5,13 @@ use std::time::Duration;
 use tenure::{Cache, Client, KeyRange, ListWatchEnd, Op, Revision};
 use tenure_proxy::{Door, Proxy};
 
-use crate::support::{OwnServer, client, patiently, run};
+use crate::support::{OwnServer, client, patiently, run, until};
 
 async fn synced(client: &Client, prefix: &'static str) -> Cache {
     let cache = client.list_watch(KeyRange::prefix(prefix)).page_size(50).into_cache();
     patiently("synced", cache.synced()).await.unwrap();
     cache
 }
-
-/// Longer than such a server's events take to follow its answer.
-const EARLY: Duration = Duration::from_millis(300);
 
 fn keys(cache: &Cache, keys: impl Into<KeyRange>) -> Vec<String> {
     cache.range(keys).map(|kv| String::from_utf8(kv.key.to_vec()).unwrap()).collect()
@@ -23,10 +20,15 @@ fn keys(cache: &Cache, keys: impl Into<KeyRange>) -> Vec<String> {
 async fn reach(cache: &Cache, revision: Revision) {
     patiently("the revision", cache.wait_for(revision)).await.unwrap();
     assert!(cache.is_synced() && cache.revision() >= revision);
-    // Servers before 3.4.25 answer how far they have come ahead of the events.
+}
+
+/// Servers before 3.4.25 answer how far they have come ahead of the events: of those it is waited for
+/// what others show at once.
+async fn shows(what: &str, is_so: impl Fn() -> bool) {
     if std::env::var("TENURE_ETCD_LINE").is_ok_and(|line| line == "3.4") {
-        tokio::time::sleep(EARLY).await;
+        until(what, &is_so).await;
     }
+    assert!(is_so(), "{what} is not there at its revision");
 }
 
 #[test]
@@ -40,6 +42,7 @@ fn a_cache_is_read_without_a_call_and_follows_what_is_written() {
         let txn = client.txn().then(Op::put("cache/follows/b", "two"));
         let written = txn.then(Op::delete("cache/follows/a")).await.unwrap().revision();
         reach(&cache, written).await;
+        shows("the transaction", || cache.get("cache/follows/b").is_some()).await;
         assert_eq!(keys(&cache, KeyRange::all()), ["cache/follows/b"]);
         assert_eq!((cache.len(), cache.is_empty()), (1, false));
         let kv = cache.get("cache/follows/b").unwrap();
@@ -114,6 +117,8 @@ fn a_cache_outlives_a_compaction_that_it_missed_and_forgets_what_is_gone() {
         client.compact(now).await.unwrap();
         proxy.door(Door::Open);
         reach(&cache, now).await;
+        let is_changed = || cache.get("missed/changed").is_some_and(|kv| kv.value == "again");
+        shows("what was missed", is_changed).await;
         assert_eq!(
             keys(&cache, KeyRange::all()),
             ["missed/changed", "missed/kept", "missed/new"]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tenure::{Client, Guard, Session};
 use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
+use crate::lock::TTL_KEPT;
 use crate::support::patiently;
 use server::{Etcd, alone, tasks, until_tasks};
 
@@ -307,7 +308,7 @@ fn a_session_dropped_at_any_poll_of_its_closing_ends_at_once_and_its_lease_runs_
         let proxy = proxy(&etcd);
         let tasks = tasks();
         for polls in 0..=POLLS_MAX {
-            let session = session(&connect(&proxy).await, TTL_SHORT).await;
+            let session = session(&connect(&proxy).await, TTL_KEPT).await;
             // A name each, since the lease of the last one may live for a while.
             let guard = session.mutex(&format!("{NAME}/{polls}")).lock().await.unwrap();
             let mut closing = Box::pin(session.close());

@@ -159,14 +159,15 @@ fn a_key_is_passed_on_unless_a_write_with_it_may_be_under_way() {
 fn a_write_without_an_answer_is_told_apart_from_one_that_was_refused() {
     run(async {
         let server = Server::start().await.unwrap();
-        let config = Config::new().call_timeout(Duration::from_millis(400));
-        let client = Client::connect_with([server.endpoint()], config).await.unwrap();
+        let client = Client::connect([server.endpoint()]).await.unwrap();
         let session = client.session().ttl(TTL).await.unwrap();
         let mutex = session.mutex("fenced").hand_off(u32::MAX, Duration::from_secs(3600));
         let guard = mutex.lock().await.unwrap();
         let token = guard.token();
         server.faults().on_answer("/etcdserverpb.KV/Txn", Fault::Drop);
-        let error = guard.fenced().put("written", "perhaps").await.unwrap_err();
+        // Long enough to be sent on a machine that stands still for a while.
+        let fenced = guard.fenced().timeout(Duration::from_secs(2));
+        let error = fenced.put("written", "perhaps").await.unwrap_err();
         assert!(error.may_be_applied() && !error.is_lost(), "{error:?}");
         let next = waiting(&mutex);
         guard.release().await.unwrap();

@@ -6,6 +6,7 @@ use tenure::{Client, Code, Config, EtcdError, LeaseEnd, LeaseId};
 
 use tenure_proxy::{Direction, Flow, Proxy};
 
+use crate::lock::TTL_KEPT;
 use crate::support::{OwnServer, client, counted_client, endpoints, patiently, run};
 
 /// The least that a server with the default election timeout grants.
@@ -102,10 +103,10 @@ fn what_is_wrong_with_a_lease_is_told() {
 fn a_kept_lease_outlives_its_ttl_and_a_dropped_one_does_not() {
     run(async {
         let client = client().await;
-        let lease = client.lease(TTL_SHORT).await.unwrap();
-        let dropped = client.lease(TTL_SHORT).await.unwrap();
-        let forgotten = client.lease(TTL_SHORT).await.unwrap();
-        assert!(lease.ttl() >= TTL_SHORT);
+        let lease = client.lease(TTL_KEPT).await.unwrap();
+        let dropped = client.lease(TTL_KEPT).await.unwrap();
+        let forgotten = client.lease(TTL_KEPT).await.unwrap();
+        assert!(lease.ttl() >= TTL_KEPT);
         client.put("lease/kept", "x").lease(lease.id()).await.unwrap();
         client.put("lease/dropped", "x").lease(dropped.id()).await.unwrap();
         let (dropped_id, ended) = (dropped.id(), dropped.ended());
@@ -132,7 +133,7 @@ fn a_kept_lease_outlives_its_ttl_and_a_dropped_one_does_not() {
 fn a_lease_that_somebody_else_revoked_ends_with_the_next_renewal() {
     run(async {
         let client = client().await;
-        let lease = client.lease(TTL_SHORT).await.unwrap();
+        let lease = client.lease(TTL_KEPT).await.unwrap();
         client.lease_revoke(lease.id()).await.unwrap();
         let end = patiently("the news", lease.ended()).await;
         assert_eq!(end, LeaseEnd::UnknownToServer);
@@ -143,11 +144,11 @@ fn a_lease_that_somebody_else_revoked_ends_with_the_next_renewal() {
 #[test]
 fn a_lease_of_another_process_is_adopted() {
     run(async {
-        let granted = client().await.lease_grant(TTL_SHORT).await.unwrap();
+        let granted = client().await.lease_grant(TTL_KEPT).await.unwrap();
         let id = LeaseId(granted.id);
         let client = client().await;
         let lease = client.keep_alive(id).await.unwrap();
-        let witness = client.lease_grant(TTL_SHORT).await.unwrap();
+        let witness = client.lease_grant(TTL_KEPT).await.unwrap();
         until_gone(&client, LeaseId(witness.id)).await;
         assert!(lease.is_valid());
         assert!(client.lease_time_to_live(id).await.unwrap().ttl >= 0);
@@ -163,9 +164,9 @@ fn hundreds_of_leases_are_kept_alive_on_one_stream() {
         let (client, sent) = counted_client().await;
         let mut leases = Vec::new();
         for _ in 0..300 {
-            leases.push(client.lease(TTL_SHORT).await.unwrap());
+            leases.push(client.lease(TTL_KEPT).await.unwrap());
         }
-        let witness = client.lease_grant(TTL_SHORT).await.unwrap();
+        let witness = client.lease_grant(TTL_KEPT).await.unwrap();
         let before = sent.requests();
         let mut asked = 0;
         patiently("the end of the witness", async {
@@ -185,12 +186,12 @@ fn hundreds_of_leases_are_kept_alive_on_one_stream() {
 #[test]
 fn a_lease_lives_on_over_a_link_that_answers_after_nearly_half_its_ttl() {
     run(async {
-        let ttl = 2 * TTL_SHORT;
+        let ttl = 8 * TTL_SHORT;
         let proxy = Proxy::start(&endpoints()[0]).unwrap();
         let lease = Client::connect([proxy.endpoint()]).await.unwrap().lease(ttl).await.unwrap();
         proxy.flow(Direction::Down, Flow::Delay(ttl * 45 / 100));
         assert_eq!(lease.ttl(), ttl);
-        let ended = tokio::time::timeout(3 * ttl, lease.ended()).await;
+        let ended = tokio::time::timeout(ttl * 3 / 2, lease.ended()).await;
         assert!(ended.is_err(), "{ended:?}");
         assert!(client().await.lease_time_to_live(lease.id()).await.unwrap().ttl > 0);
     });

@@ -14,6 +14,8 @@ use crate::support::{client, counted_client, patiently, run};
 
 /// Long enough that no renewal happens while requests are counted.
 pub(crate) const TTL: Duration = Duration::from_secs(60);
+/// For what has to live: renewed every two seconds, so that a machine may stand still for as long.
+pub(crate) const TTL_KEPT: Duration = Duration::from_secs(6);
 /// Short, for what is to run out.
 const TTL_SHORT: Duration = Duration::from_secs(2);
 

@@ -21,9 +21,8 @@ fn whoever_comes_after_a_holder_that_crashed_waits_for_the_delay() {
     run(async {
         let (doomed, next) = (delaying(TTL, DELAY).await, session().await);
         let guard = doomed.mutex("delay/crash").lock().await.unwrap();
-        let left = guard.valid_for();
-        let lost = Instant::now() + left;
-        assert!(left <= TTL);
+        assert!(guard.valid_for() <= TTL);
+        let lost = Instant::now() + guard.valid_for();
         doomed.orphan();
         // Whoever waits need not know of any delay.
         let guard = patiently("the next grant", next.mutex("delay/crash").lock()).await.unwrap();
@@ -84,8 +83,7 @@ fn who_crashes_while_it_waits_delays_the_next_as_well() {
         let mutex = doomed.mutex("delay/waiter");
         let waits = tokio::spawn(async move { mutex.lock().await.is_err() });
         until_queue_is(holder.client(), "delay/waiter", 2).await;
-        let left = doomed.valid_for();
-        let lost = Instant::now() + left;
+        let lost = Instant::now() + doomed.valid_for();
         doomed.orphan();
         assert!(patiently("the end of the wait", waits).await.unwrap());
         held.release().await.unwrap();
@@ -130,8 +128,7 @@ fn what_was_lost_is_free_no_sooner_when_its_guard_is_dropped_or_released() {
         let dropped = doomed.mutex("delay/dropped").lock().await.unwrap();
         let released = doomed.mutex("delay/released").lock().await.unwrap();
         let shared = doomed.rw_lock("delay/shared").read().await.unwrap();
-        let left = doomed.valid_for();
-        let lost = Instant::now() + left;
+        let lost = Instant::now() + doomed.valid_for();
         doomed.orphan();
         drop((dropped, shared));
         assert_eq!(

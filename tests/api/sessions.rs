@@ -1,18 +1,18 @@
 //! The session that a client's locks share, the one that comes back after a loss, and how sessions end.
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tenure::{Client, Code, Config, Error, Guard, KeyRange, LeaseEnd, LeaseId, Lost};
 use tenure_testserver::{Fault, Late, Server};
 
-use crate::lock::{TTL, session, until_queue_is};
-use crate::support::{OwnServer, client, patiently, run};
+use crate::lock::{TTL, TTL_KEPT, session, until_queue_is};
+use crate::support::{OwnServer, client, patiently, run, until};
 
-/// What a server has, raised to its minimum.
-const TTL_SHORT: Duration = Duration::from_secs(2);
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+const PUT: &str = "/etcdserverpb.KV/Put";
 
 async fn connect(server: &OwnServer) -> Client {
     Client::connect(server.endpoints()).await.unwrap()
@@ -54,6 +54,14 @@ async fn lock_all(client: &Client, names: usize, ttl: Duration) -> Vec<Result<Gu
         guards.push(patiently("a lock", task).await.unwrap());
     }
     guards
+}
+
+/// A task that goes on with this, which waits already.
+fn begun<T: Send + 'static>(
+    mut future: impl Future<Output = T> + Send + Unpin + 'static,
+) -> tokio::task::JoinHandle<T> {
+    assert!(Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    tokio::spawn(future)
 }
 
 #[test]
@@ -133,17 +141,17 @@ fn a_session_that_nobody_uses_is_closed_and_the_next_lock_opens_another() {
     run(async {
         let server = OwnServer::start();
         let client = connect(&server).await;
-        let guard = client.lock("sessions/idle").ttl(TTL_SHORT).await.unwrap();
+        let guard = client.lock("sessions/idle").ttl(TTL_KEPT).await.unwrap();
         let lease = guard.session().lease_id();
         // Longer than an idle one is kept.
-        tokio::time::sleep(3 * TTL_SHORT).await;
+        tokio::time::sleep(3 * TTL_KEPT).await;
         assert!(
             guard.is_valid() && leases(&client).await == [lease.0],
             "it is used"
         );
         drop(guard);
         until_leases_are(&client, 0).await;
-        let next = client.lock("sessions/idle").ttl(TTL_SHORT).await.unwrap();
+        let next = client.lock("sessions/idle").ttl(TTL_KEPT).await.unwrap();
         assert_ne!(next.session().lease_id(), lease);
         next.release().await.unwrap();
     });
@@ -204,11 +212,18 @@ fn all_who_wait_for_one_try_to_open_a_session_are_told_how_it_failed() {
             message: "etcdserver: permission denied".to_owned(),
         };
         // The first try lasts until all are there; they wait for the second.
-        server.faults().on_request(GRANT, Fault::Delay(Late::By(Duration::from_secs(1))));
+        server.faults().on_request(GRANT, Fault::Delay(Late::After(PUT.to_owned())));
         server.faults().on_answer(GRANT, refused.clone());
         server.faults().on_answer(GRANT, refused);
-        for guard in lock_all(&client, 8, TTL).await {
-            let error = guard.unwrap_err();
+        let mut waiting = Vec::new();
+        for name in 0..8 {
+            let (client, name) = (client.clone(), format!("sessions/refused/{name}"));
+            waiting.push(begun(Box::pin(async move { client.lock(name).ttl(TTL).await })));
+        }
+        until("the first try", || server.late_request_count() == 1).await;
+        client.put("sessions/refused", "").await.unwrap();
+        for locking in waiting {
+            let error = patiently("a refusal", locking).await.unwrap().unwrap_err();
             assert_eq!(error.code(), Code::PermissionDenied, "{error}");
             assert_eq!(error.etcd(), Some(tenure::EtcdError::PermissionDenied));
         }
@@ -262,7 +277,7 @@ fn an_orphaned_session_leaves_its_keys_to_the_lease_whoever_drops_what() {
 fn a_managed_session_comes_back_with_another_lease_and_says_so() {
     run(async {
         let (client, other) = (client().await, client().await);
-        let managed = client.session().ttl(TTL_SHORT).managed().await.unwrap();
+        let managed = client.session().ttl(TTL_KEPT).managed().await.unwrap();
         let first = managed.session().await.unwrap();
         let guard = first.mutex("sessions/managed").lock().await.unwrap();
         assert_eq!(managed.generation(), 0);
@@ -294,9 +309,9 @@ fn a_managed_session_comes_back_with_another_lease_and_says_so() {
 fn a_managed_session_waits_for_a_server_that_is_away() {
     run(async {
         let server = OwnServer::start();
-        let config = Config::new().call_timeout(TTL_SHORT);
+        let config = Config::new().call_timeout(TTL_KEPT);
         let client = Client::connect_with(server.endpoints(), config).await.unwrap();
-        let managed = client.session().ttl(TTL_SHORT).managed().await.unwrap();
+        let managed = client.session().ttl(TTL_KEPT).managed().await.unwrap();
         let first = managed.session().await.unwrap();
         server.kill();
         assert_eq!(patiently("the loss", first.ended()).await, LeaseEnd::Expired);
@@ -318,7 +333,7 @@ fn a_managed_session_that_is_refused_says_why_until_it_is_not() {
     run(async {
         let server = Server::start().await.unwrap();
         let client = Client::connect([server.endpoint()]).await.unwrap();
-        let managed = client.session().ttl(TTL_SHORT).managed().await.unwrap();
+        let managed = client.session().ttl(TTL_KEPT).managed().await.unwrap();
         let first = managed.session().await.unwrap();
         let refused = Fault::End {
             code: 7,

@@ -10,11 +10,9 @@ use tenure::pb::etcdserverpb::RangeResponse;
 use tenure::{Call, Client, Config, KeyRange};
 use tenure_testserver::{Fault, Late, Server};
 
-use crate::lock::{TTL, until_queue_is};
+use crate::lock::{TTL, TTL_KEPT, until_queue_is};
 use crate::support::{client, endpoints, patiently, run, viewed};
 
-/// The least that a server grants; a third of it is the wait for a renewal.
-const TTL_SHORT: Duration = Duration::from_secs(2);
 const PUT: &str = "/etcdserverpb.KV/Put";
 
 async fn bounded(calls: usize) -> Client {
@@ -39,7 +37,7 @@ fn locks_are_kept_waited_for_and_given_back_while_calls_are_shed() {
         let full = fill(&client);
         assert!(is_shed(&client).await);
         let (ours, theirs) = (
-            client.session().ttl(TTL_SHORT).await.unwrap(),
+            client.session().ttl(TTL_KEPT).await.unwrap(),
             other.session().ttl(TTL).await.unwrap(),
         );
         let guard = ours.mutex(NAME).lock().await.unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn run<T>(body: impl Future<Output = T>) -> T {
 }
 
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     let bounded = tokio::time::timeout(PATIENCE, future).await;

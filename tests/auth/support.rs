@@ -12,8 +12,10 @@ use tenure_etcd::{Binary, Cluster, Options};
 
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
 
-/// The least that etcd takes is one second, and it looks once a second.
-const TOKEN_TTL: Duration = Duration::from_secs(2);
+/// Etcd looks once a second, and a machine may stand still for two.
+pub(crate) const TOKEN_TTL: Duration = Duration::from_secs(4);
+/// For tokens that are to be gone soon.
+const TOKEN_TTL_SHORT: Duration = Duration::from_secs(2);
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,14 +26,19 @@ pub(crate) struct Etcd {
 impl Etcd {
     /// With a user `root`, and authentication disabled.
     pub(crate) fn start() -> Etcd {
-        let ttl = format!("--auth-token-ttl={}", TOKEN_TTL.as_secs());
-        Etcd::start_with(1, vec![ttl])
+        Etcd::start_with(1, vec![token_ttl(TOKEN_TTL)])
     }
 
     /// Of three members.
     pub(crate) fn start_three() -> Etcd {
-        let ttl = format!("--auth-token-ttl={}", TOKEN_TTL.as_secs());
-        Etcd::start_with(3, vec![ttl])
+        Etcd::start_with(3, vec![token_ttl(TOKEN_TTL)])
+    }
+
+    /// With authentication enabled, and tokens that nobody has for long.
+    pub(crate) fn start_forgetful() -> Etcd {
+        let etcd = Etcd::start_with(1, vec![token_ttl(TOKEN_TTL_SHORT)]);
+        etcd.enable();
+        etcd
     }
 
     /// With tokens that are signed (RFC 7519), by a key in `dir`.
@@ -140,6 +147,10 @@ impl Etcd {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         (head.to_owned(), body.to_owned())
     }
+}
+
+fn token_ttl(ttl: Duration) -> String {
+    format!("--auth-token-ttl={}", ttl.as_secs())
 }
 
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -19,7 +19,7 @@ const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// Stands for no watch, or for all of a stream.
 const NO_WATCH: i64 = -1;
 /// A bound for what has to come at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 pub(crate) struct Stream {
     call: Call,

@@ -8,7 +8,7 @@ use tenure_proxy::{Direction, Ending, Flow};
 
 use crate::stage::{Stage, play};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 const RESETS: u64 = 30;
 
 #[test]

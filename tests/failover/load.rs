@@ -16,7 +16,7 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Longer than any of the faults keeps a cluster from electing a leader.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How many writes of each writer show that it gets on, and reads of each reader.
 const PROGRESS: usize = 20;
 /// Between two calls of one task: the machine has other things to do.

@@ -2,7 +2,7 @@
 //! answered elsewhere, writes fail only as far as nobody knows, and none is done twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tenure::{Client, Config, Delivery, KeyRange};
@@ -16,21 +16,42 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What a follower has sent to a leader that died is answered after 7 seconds.
 const PUT_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Writes keys of its own until it is told to stop; how many were answered, and when last.
-fn write(client: &Client, writer: usize, stop: &Arc<AtomicBool>) -> JoinHandle<(usize, Instant)> {
-    let (client, stop) = (client.clone(), stop.clone());
-    tokio::spawn(async move {
-        let (mut answered, mut last, mut index) = (0, Instant::now(), 0);
-        while !stop.load(Ordering::SeqCst) {
-            index += 1;
-            let put = client.put(format!("failover/{writer}/{index}"), "").timeout(PUT_TIMEOUT);
-            match put.await {
-                Ok(_) => (answered, last) = (answered + 1, Instant::now()),
-                Err(error) => assert_ne!(error.delivery(), Delivery::Answered, "{error}"),
+/// Somebody who writes keys of its own until it is told to stop.
+struct Writer {
+    answered: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(client: &Client, writer: usize, stop: &Arc<AtomicBool>) -> Writer {
+        let (client, stop, answered) = (client.clone(), stop.clone(), Arc::<AtomicUsize>::default());
+        let count = answered.clone();
+        let task = tokio::spawn(async move {
+            for index in 1.. {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let put = client.put(format!("failover/{writer}/{index}"), "").timeout(PUT_TIMEOUT);
+                match put.await {
+                    Ok(_) => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Err(error) => assert_ne!(error.delivery(), Delivery::Answered, "{error}"),
+                }
             }
-        }
-        (answered, last)
-    })
+        });
+        Writer { answered, task }
+    }
+
+    /// Waits for the next that is sent from now on and answered.
+    async fn writes(&self) {
+        // One is under way already.
+        let answered = self.answered.load(Ordering::SeqCst) + 2;
+        patiently("a write", async {
+            while self.answered.load(Ordering::SeqCst) < answered && !self.task.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
 }
 
 fn fails_over(fault: impl Fn(&Cluster, usize)) {
@@ -39,8 +60,10 @@ fn fails_over(fault: impl Fn(&Cluster, usize)) {
         let config = Config::new().call_timeout(TIMEOUT);
         let busy = Client::connect_with(cluster.endpoints(), config).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> = (0..WRITERS).map(|writer| write(&busy, writer, &stop)).collect();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let writers: Vec<_> = (0..WRITERS).map(|writer| Writer::start(&busy, writer, &stop)).collect();
+        for writer in &writers {
+            writer.writes().await;
+        }
         let leader = cluster.leader_index().unwrap();
         fault(&cluster, leader);
         tokio::task::block_in_place(|| cluster.leader_index()).unwrap();
@@ -49,15 +72,13 @@ fn fails_over(fault: impl Fn(&Cluster, usize)) {
             patiently("a read", busy.get("failover/0/1").into_future()).await.unwrap();
         }
         println!("20 reads within {:?} of the election", elected.elapsed());
-        tokio::time::sleep(PUT_TIMEOUT * 3).await;
-        stop.store(true, Ordering::SeqCst);
-        let mut last_answer = None;
-        for writer in writers {
-            let (answered, last) = patiently("the last write", writer).await.unwrap();
-            assert!(answered > 0, "a writer that never wrote");
-            last_answer = last_answer.max(Some(last));
+        for writer in &writers {
+            writer.writes().await;
         }
-        assert!(last_answer > Some(elected), "no write after the election");
+        stop.store(true, Ordering::SeqCst);
+        for writer in writers {
+            patiently("the last write", writer.task).await.unwrap();
+        }
         // A dead one stays dead.
         let _ = cluster.member(leader).resume();
         // What arrives late is there by then.

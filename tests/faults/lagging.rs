@@ -94,18 +94,20 @@ fn a_lagging_member_that_replays_an_earlier_release_of_the_waiter_does_not_end_i
     runtime().block_on(replays_the_end_of_an_earlier_life(|scene| &scene.waiter));
 }
 
-/// So much the frozen member has to make up for first, or the waiter would come too late.
+/// So much the frozen member has to make up for first, or the waiter would come too late; more of it
+/// in each round, up to three times as much.
 const WRITES: usize = 2_000;
 const WRITE_BYTES: usize = 10_000;
 /// A round in which the waiter did come too late shows nothing.
-const ROUNDS_MAX: usize = 5;
+const ROUNDS_MAX: usize = 12;
 
 #[test]
 fn a_frozen_member_that_replays_an_earlier_release_as_it_catches_up_grants_nothing() {
     let cluster = cluster(3);
     runtime().block_on(async {
         for round in 0..ROUNDS_MAX {
-            if replays_after_a_freeze(&cluster, &format!("{NAME}/{round}")).await {
+            let writes = WRITES * (round + 1).min(3);
+            if replays_after_a_freeze(&cluster, &format!("{NAME}/{round}"), writes).await {
                 return;
             }
         }
@@ -114,7 +116,7 @@ fn a_frozen_member_that_replays_an_earlier_release_as_it_catches_up_grants_nothi
 }
 
 /// Whether the waiter's watch began in the past.
-async fn replays_after_a_freeze(cluster: &Cluster, name: &str) -> bool {
+async fn replays_after_a_freeze(cluster: &Cluster, name: &str, writes: usize) -> bool {
     let leader = cluster.leader_index().unwrap();
     let late = cluster.member((leader + 2) % 3);
     let to_near = Proxy::start(&cluster.member((leader + 1) % 3).endpoint()).unwrap();
@@ -125,7 +127,7 @@ async fn replays_after_a_freeze(cluster: &Cluster, name: &str) -> bool {
     let (holder, waiter) = (session(&holding, TTL).await, session(&waiting, TTL).await);
     let earlier = holder.mutex(name).lock().await.unwrap();
     late.pause().unwrap();
-    fill(&holding).await;
+    fill(&holding, writes).await;
     earlier.release().await.unwrap();
     let held = holder.mutex(name).lock().await.unwrap();
     let mutex = waiter.mutex(name);
@@ -157,8 +159,8 @@ async fn replays_after_a_freeze(cluster: &Cluster, name: &str) -> bool {
     beside.is_ok_and(|beside| beside.created_revision() < token.create_revision())
 }
 
-async fn fill(client: &Client) {
-    for _ in 0..WRITES / 100 {
+async fn fill(client: &Client, writes: usize) {
+    for _ in 0..writes / 100 {
         let put = |index| client.put(format!("fill/{index}"), vec![7; WRITE_BYTES]).into_future();
         let puts: Vec<_> = (0..100).map(|index| tokio::spawn(put(index))).collect();
         for put in puts {

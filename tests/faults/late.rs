@@ -30,7 +30,7 @@ impl Late {
         let (way, detour) = (Way::new(&endpoint, Phase::Open), Way::new(&endpoint, Phase::Shut));
         let ways = [way.clone(), detour.clone()];
         let dial = move |endpoint: &Endpoint| ways[usize::from(endpoint.host() == "detour")].dial();
-        let config = Config::new().call_timeout(Duration::from_millis(500));
+        let config = Config::new().call_timeout(Duration::from_secs(3));
         let late = Client::connect_over(dial, ["http://way", "http://detour"], config).await.unwrap();
         let session = session(&late, TTL).await;
         Late {

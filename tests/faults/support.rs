@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Long enough that nothing runs out by itself.
 pub(crate) const TTL: Duration = Duration::from_secs(60);
-/// Short, for what is to run out.
-pub(crate) const TTL_SHORT: Duration = Duration::from_secs(2);
+/// Short, for what is to run out, and not before: a machine may stand still for two seconds.
+pub(crate) const TTL_SHORT: Duration = Duration::from_secs(5);
 /// A bound for what has to happen at last; nothing is measured with it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 

@@ -12,12 +12,12 @@ use crate::frames;
 use crate::peer::{self, Pipes, Seen, Wire};
 
 /// The deadline of a call that is under attack.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 /// A call that ends that much later does not keep to its deadline, however busy
 /// the machine is.
 const OVERRUN_MAX: Duration = Duration::from_secs(10);
 /// The second call gets all the time it may need: nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a flood is written at a time.
 const WRITE_BYTES: usize = 16 << 10;
 /// The largest message that the client under attack takes. It may decode to 21

@@ -16,7 +16,7 @@ use crate::frames::*;
 use crate::peer::{self, Wire};
 
 /// What is never going to happen is waited for this long.
-const MOMENT: Duration = Duration::from_millis(300);
+const MOMENT: Duration = Duration::from_secs(1);
 /// A bound for what has to happen at last; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 const HUGE: i64 = i64::MAX;

@@ -103,7 +103,7 @@ async fn work(number: u64, mut dice: Rng, endpoints: Vec<String>) {
     let _ = told.recv().await;
     drop((client, notes));
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    let waited = tokio::time::timeout(Duration::from_secs(20), until("no task", async || tasks() == 0));
+    let waited = tokio::time::timeout(Duration::from_secs(50), until("no task", async || tasks() == 0));
     let _ = waited.await;
     say(&format!("left {}", tasks()));
 }

@@ -30,7 +30,7 @@ const ACQUISITIONS_SHORT: u64 = 10_000;
 /// A seed like any other.
 const SEED: u64 = 7;
 /// Longer than a lease takes to run out that nobody renews.
-const QUIET_MAX: Duration = Duration::from_secs(20);
+const QUIET_MAX: Duration = Duration::from_secs(50);
 /// Members are exchanged every so many rounds of a long run.
 const EXCHANGE_ROUNDS: usize = 3;
 

@@ -10,8 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::environment::number;
 
-/// What the processes that stop and die ask for; a server grants no less.
+/// What the processes that are stopped ask for; a server grants no less.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
+/// What those ask for that die, and hold until then also where the machine stands still for a while.
+pub(crate) const TTL_OF_HOLDER: Duration = Duration::from_secs(5);
 /// For sessions of this process, which nothing stops.
 const TTL_LONG: Duration = Duration::from_secs(60);
 /// How many processes are paused at a time.

@@ -27,7 +27,7 @@ async fn listener() -> (TcpListener, String) {
 async fn failure(endpoint: String, authority: &Authority) -> Error {
     let config = Config::new()
         .tls(Tls::new().ca_pem(authority.ca_pem()))
-        .connect_timeout(Duration::from_millis(500));
+        .connect_timeout(Duration::from_secs(3));
     Client::connect_with([endpoint], config)
         .await
         .map(drop)

@@ -20,7 +20,7 @@ const PUT: &str = "etcdserverpb.KV/Put";
 /// A third of it is the wait for the renewal that tells of a loss.
 const TTL_SHORT: Duration = Duration::from_secs(6);
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     let bounded = tokio::time::timeout(PATIENCE, future).await;

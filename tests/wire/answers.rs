@@ -16,7 +16,7 @@ use crate::peer::{answer, frame, head, serve, server, trailers};
 use crate::raw::{END_HEADERS, HEADERS, Raw};
 
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 /// `:status 103`, by the index of `:status` in HPACK's table (RFC 7541).
 const HINT: &[u8] = b"\x08\x03103";
 

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::fleet::{Fate, Fleet, Reply};
 use crate::peer::{answer, frame, head, patiently, serve, server};
 
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Long enough for whatever does not wait to be done.
 const SHORT: Duration = Duration::from_millis(50);
@@ -170,7 +170,7 @@ async fn a_stream_that_only_a_lease_can_use_is_not_offered_to_a_put_alone() {
         match asked.key == list {
             false => Reply::Never,
             true => match listed.fetch_add(1, Ordering::Relaxed) {
-                1 => Reply::After(10 * SHORT),
+                1 => Reply::After(Duration::from_secs(2)),
                 _ => Reply::Well,
             },
         }
@@ -182,19 +182,34 @@ async fn a_stream_that_only_a_lease_can_use_is_not_offered_to_a_put_alone() {
     let sync = |client: Client| async move { client.endpoints().sync().await.map(drop) };
     // One connection is full of puts; on the other is a call that is never answered, and
     // one that is in a while.
+    let asked = async |calls| {
+        patiently("a call", async {
+            while fleet.asked().len() < calls {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
     tasks.spawn(put(client.clone()));
-    tokio::time::sleep(SHORT).await;
+    asked(1).await;
     sync(client.clone()).await.expect("beside the put, and a connection apart is dialled");
-    tokio::time::sleep(SHORT).await;
+    patiently("the connection apart", async {
+        while client.telemetry().connections.now < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     tasks.spawn(put(client.clone()));
+    asked(3).await;
     let forever = client.clone();
     tasks.spawn(async move { drop(forever.lease_time_to_live(LeaseId(7)).await) });
-    tokio::time::sleep(SHORT).await;
+    asked(4).await;
     let answered = tokio::spawn(sync(client.clone()));
-    tokio::time::sleep(SHORT).await;
-    // Both wait, the put first.
-    tasks.spawn(put(client.clone()));
-    tokio::time::sleep(SHORT).await;
+    asked(5).await;
+    // Both wait, the put first: a poll takes its place.
+    let mut last = Box::pin(put(client.clone()));
+    assert!(last.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    tasks.spawn(last);
     let waits = tokio::spawn(sync(client.clone()));
     let answers = async { (answered.await.unwrap(), waits.await.unwrap()) };
     let (first, second) = tokio::time::timeout(PATIENCE, answers).await.expect("a free stream is used");

@@ -14,7 +14,7 @@ use crate::peer::patiently;
 const PUTS: usize = 1000;
 
 /// Short, so that a test is: what counts is the order of events.
-const SILENCE: Duration = Duration::from_millis(60);
+const SILENCE: Duration = Duration::from_millis(200);
 
 async fn puts(client: &Client, count: usize) -> Vec<Error> {
     let mut failed = Vec::new();
@@ -52,7 +52,9 @@ async fn beside_a_member_that_was_never_there_no_put_of_a_thousand_fails() {
 #[tokio::test]
 async fn calls_go_round_over_all_members_that_live() {
     let fleet = Fleet::new(&[("a", Fate::Lives), ("b", Fate::Lives), ("c", Fate::Lives)]);
-    let client = fleet.client(&["a", "b", "c"], Config::new()).await;
+    // One that was silent for a moment, or on a machine that stood still, has no turn for a while.
+    let config = Config::new().silence(Duration::from_secs(3600));
+    let client = fleet.client(&["a", "b", "c"], config).await;
     patiently("a call at each", async {
         while ["a", "b", "c"].iter().any(|host| fleet.asked_of(host) == 0) {
             client.put("warm", "").await.unwrap();
@@ -226,7 +228,7 @@ async fn an_idempotent_write_whose_time_ends_between_attempts_may_have_been_appl
         Reply::Status("14", "etcdserver: request timed out")
     });
     let client = fleet.client(&["a"], Config::new()).await;
-    let put = client.put("key", "").idempotent().timeout(Duration::from_millis(300));
+    let put = client.put("key", "").idempotent().timeout(Duration::from_secs(2));
     let error = patiently("the end", put.into_future()).await.unwrap_err();
     assert!(error.may_be_applied(), "{error}");
     assert!(error.attempts() > 1, "{error}");
@@ -237,7 +239,7 @@ async fn a_call_that_the_servers_limit_of_streams_holds_back_was_not_sent() {
     let fleet = Fleet::scripted(&[("a", Fate::Lives)], Some(1), |_| Reply::Never);
     let config = Config::new().connections_max(1).ping_interval(None);
     let client = fleet.client(&["a"], config).await;
-    let timeout = Duration::from_millis(200);
+    let timeout = Duration::from_secs(2);
     let (first, second) = tokio::join!(
         client.put("first", "").timeout(timeout).into_future(),
         client.put("second", "").timeout(timeout).into_future(),

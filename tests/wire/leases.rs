@@ -16,7 +16,7 @@ use crate::peer::{answer, frame, head, serve, server};
 
 const TTL: Duration = Duration::from_secs(60);
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A client of a server that says `ttl`, in seconds, to every grant and renewal.
 async fn granted(config: Config, ttl: i64) -> Client {

@@ -15,7 +15,7 @@ use tokio::io::DuplexStream;
 const PIPE_BYTES: usize = 1 << 20;
 
 /// A bound for what has to happen at last; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     let bounded = tokio::time::timeout(PATIENCE, future).await;

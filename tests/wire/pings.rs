@@ -10,7 +10,7 @@ use crate::fleet::{Fate, Fleet};
 use crate::peer::{frame, patiently, pipe};
 use crate::raw::{HEADERS, PING, Raw};
 
-const SILENCE: Duration = Duration::from_millis(50);
+const SILENCE: Duration = Duration::from_millis(200);
 const ACK: u8 = 1;
 
 #[tokio::test]

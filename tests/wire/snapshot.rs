@@ -58,7 +58,7 @@ async fn sending(pieces: Vec<(Vec<u8>, u64)>, then: Then) -> Client {
 async fn taken(client: &Client) -> (Vec<u8>, Result<SnapshotSummary, Error>) {
     let member = client.maintenance(&client.endpoints().list()[0]).expect("the one endpoint");
     let mut file = Vec::new();
-    let snapshot = member.snapshot().silence(Duration::from_millis(500)).write_to(&mut file);
+    let snapshot = member.snapshot().silence(Duration::from_secs(3)).write_to(&mut file);
     let summary = patiently("an end", snapshot).await;
     (file, summary)
 }

@@ -2,7 +2,7 @@
 //! others, and one that gives none.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -301,6 +301,16 @@ async fn a_call_that_is_refused_with_its_second_token_too_is_told_so() {
     }
 }
 
+/// A refusal is remembered for two seconds at first, and a machine may stand still for as long.
+fn assert_asked_once_more(keeper: &Keeper, begun: Instant) {
+    let questions = keeper.questions() as u64;
+    let passed = begun.elapsed().as_secs();
+    assert!(
+        (2..=2 + passed).contains(&questions),
+        "{questions} within {passed} s"
+    );
+}
+
 #[tokio::test]
 async fn a_password_that_is_refused_as_a_token_would_be_ends_each_call_at_once() {
     let keeper = Keeper::new(REFUSALS[1]);
@@ -308,13 +318,14 @@ async fn a_password_that_is_refused_as_a_token_would_be_ends_each_call_at_once()
     keeper.forget();
     let (code, _, message) = REFUSALS[0];
     keeper.change(|state| state.gives = Gives::Status(code, message));
+    let begun = Instant::now();
     client.put("key", "value").await.expect_err("its token is refused, and there is no other");
     let sent = keeper.puts().len();
     let put = client.put("key", "value").into_future();
     let error = patiently("the refusal", put).await.expect_err("no password is good");
     assert_eq!(error.etcd(), Some(EtcdError::UserEmpty));
-    assert_eq!(keeper.questions(), 2, "nobody asks again so soon");
     assert_eq!(keeper.puts().len(), sent, "it was not sent");
+    assert_asked_once_more(&keeper, begun);
 }
 
 #[tokio::test]
@@ -384,12 +395,13 @@ async fn a_refused_password_is_remembered_and_not_asked_about_for_each_call() {
     keeper.forget();
     let refused = "etcdserver: authentication failed, invalid user ID or password";
     keeper.change(|state| state.gives = Gives::Status("3", refused));
+    let begun = Instant::now();
     for _ in 0..50 {
         let error = client.put("key", "value").await.expect_err("no token");
         assert_eq!(error.etcd(), Some(EtcdError::AuthFailed));
         assert!(!error.may_be_applied(), "{error}");
     }
-    assert_eq!(keeper.questions(), 2);
+    assert_asked_once_more(&keeper, begun);
     assert!(keeper.puts().iter().all(|token| token == "token.1"));
 }
 

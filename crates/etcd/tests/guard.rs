@@ -18,7 +18,7 @@ use common::eventually;
 /// Set for the process that is to end, to the way in which it shall.
 const ROLE: &str = "TENURE_ETCD_TEST_ROLE";
 /// Less than the half minute after which etcd gives up by itself on a directory that is gone.
-const KILLED_MAX: Duration = Duration::from_secs(15);
+const KILLED_MAX: Duration = Duration::from_secs(25);
 const MARK: &str = "cluster at ";
 
 /// What is left to look for of a cluster.

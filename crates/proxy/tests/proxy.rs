@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// A bound for what has to happen at last.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 /// Long enough to see that nothing comes.
 const SILENCE: Duration = Duration::from_millis(100);
 
@@ -87,7 +87,7 @@ async fn passes_everything_and_the_ends_one_by_one() {
 
 #[tokio::test]
 async fn a_delay_holds_each_piece_back_and_not_the_line() {
-    const DELAY: Duration = Duration::from_millis(100);
+    const DELAY: Duration = Duration::from_secs(3);
     let (proxy, mut stream) = set_out().await;
     proxy.flow(Direction::Up, Flow::Delay(DELAY));
     let begun = Instant::now();
@@ -183,8 +183,8 @@ async fn a_black_hole_lets_nobody_hear_anything_until_it_heals() {
 
 #[tokio::test]
 async fn without_a_server_those_who_come_are_reset() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let proxy = Proxy::start(&gone.to_string()).unwrap();
+    // Nobody listens on port 1.
+    let proxy = Proxy::start("127.0.0.1:1").unwrap();
     // It may come while the client still dials.
     let heard = async { dial(&proxy).await?.read(&mut [0; 1]).await };
     assert_eq!(

@@ -184,6 +184,13 @@ impl Server {
         self.leader.stream_count()
     }
 
+    /// How many unary requests are late now ([`Fault::Delay`](crate::Fault::Delay),
+    /// [`Fault::Again`](crate::Fault::Again)): they have come, and are not carried out yet.
+    #[must_use]
+    pub fn late_request_count(&self) -> usize {
+        self.leader.late_request_count()
+    }
+
     /// How many connections there are now.
     #[must_use]
     pub fn connection_count(&self) -> usize {

@@ -208,6 +208,9 @@ async fn a_compaction_takes_the_watch_and_not_the_place() {
 /// So often, and its waits double from 20 ms: from 0.6 to 1.2 s in all.
 const CANCELS: i64 = 7;
 
+/// The last of so many is asked for half a second later at the least, and so is each that follows it.
+const SOON: Duration = Duration::from_millis(400);
+
 fn cancelled() -> WatchResponse {
     WatchResponse {
         canceled: true,
@@ -243,36 +246,40 @@ async fn a_watch_that_is_cancelled_as_soon_as_it_begins_is_asked_for_less_and_le
 async fn a_watch_that_is_cancelled_after_it_has_lived_is_asked_for_again_soon() {
     let (_session, mut etcd, locking, watching) = waiting(1).await;
     let mut watching = cancel_at_once(&mut etcd, watching).await;
-    let mut took = Duration::ZERO;
-    for id in CANCELS..CANCELS + 2 {
+    let mut took = Vec::new();
+    let mut id = CANCELS;
+    // On a machine that stands still now and then, one of them is soon.
+    while took.iter().all(|took| *took >= SOON) {
+        assert!(took.len() < 8, "{took:?}");
         watching.send_as(id, &created(10));
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let ended = Instant::now();
         watching.send_as(id, &cancelled());
         watching = etcd.watch().await;
-        took += ended.elapsed();
+        took.push(ended.elapsed());
+        id += 1;
     }
-    // Else each of them takes half a second and more.
-    assert!(took < Duration::from_secs(1), "two in {took:?}");
-    watching.send_as(CANCELS + 2, &created(10));
-    watching.send_as(CANCELS + 2, &deleted(OLDER, 11));
+    watching.send_as(id, &created(10));
+    watching.send_as(id, &deleted(OLDER, 11));
     drop(locked(locking).await);
 }
 
 #[tokio::test]
 async fn a_watch_that_was_cancelled_once_it_had_told_something_is_asked_for_again_soon() {
     let (_session, mut etcd, locking, mut watching) = waiting(1).await;
-    let began = Instant::now();
+    let mut took = Vec::new();
     let cancels = 4 * CANCELS;
     for id in 0..cancels {
+        let ended = Instant::now();
         watching.send_as(id, &created(10));
         watching.send_as(id, &deleted("jobs/99", 11));
         watching.send_as(id, &cancelled());
         watching = etcd.watch().await;
+        took.push(ended.elapsed());
     }
-    // Else the last of them would be a second apart: 11 in all at the least.
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(10), "{cancels} in {took:?}");
+    // However often the machine stands still, it is not each time.
+    took.sort();
+    assert!(took[took.len() / 2] < SOON, "{took:?}");
     watching.send_as(cancels, &created(10));
     watching.send_as(cancels, &deleted(OLDER, 12));
     drop(locked(locking).await);

@@ -147,7 +147,7 @@ async fn a_try_that_lost_an_answer_and_then_the_race_stops_its_first_copy() {
 #[tokio::test]
 async fn a_lock_that_waits_only_so_long_gives_its_place_up() {
     let (session, mut etcd) = session().await;
-    let mutex = session.mutex(NAME).value(VALUE).timeout(Duration::from_millis(100));
+    let mutex = session.mutex(NAME).value(VALUE).timeout(Duration::from_secs(2));
     let locking = tokio::spawn(async move { mutex.lock().await });
     etcd.txn().await.answer(&registered(10, &[kv(KEY, 10), kv(OLDER, 3)]));
     let _watching = etcd.watch().await;

@@ -118,7 +118,7 @@ fn the_lock_of_a_killed_parent_is_free_after_the_ttl() {
     let mut holder = lock("orphan", &["--ttl", "3"], &["sh", "-c", STUBBORN]);
     holder.line();
     holder.signal(Signal::KILL);
-    let next = lock("orphan", &["--wait", "15"], &["echo", "mine"]).end();
+    let next = lock("orphan", &["--wait", "30"], &["echo", "mine"]).end();
     assert_eq!((next.status, next.out.as_str()), (0, "mine\n"), "{next:?}");
 }
 
@@ -137,8 +137,11 @@ fn a_command_whose_parent_was_killed_is_gone_at_once() {
 fn a_revoked_lease_ends_the_command_politely_and_then_at_all_costs() {
     let polite = "trap 'echo TERM; exit 0' TERM; echo $TENURE_LOCK_LEASE; sleep 60 >/dev/null 2>&1 & wait";
     let stubborn = "echo $TENURE_LOCK_LEASE; trap '' TERM; while :; do sleep 1 >/dev/null 2>&1; done";
-    for (name, script, said) in [("polite", polite, "TERM\n"), ("stubborn", stubborn, "")] {
-        let mut holder = lock(name, &["--grace", "0.5"], &["sh", "-c", script]);
+    for (name, grace, script, said) in [
+        ("polite", "8", polite, "TERM\n"),
+        ("stubborn", "0.5", stubborn, ""),
+    ] {
+        let mut holder = lock(name, &["--grace", grace], &["sh", "-c", script]);
         let lease = holder.line();
         let next = lock(name, &[], &["echo", "mine"]);
         until("a second one in the queue", || queued(name) == 2);
@@ -225,7 +228,7 @@ fn what_a_script_begins_at_its_end_has_the_grace_and_no_more() {
     // It has lost its parent by the time it is looked for again.
     let stays = r#"trap 'sh -c "trap \"\" TERM; echo \$\$; while :; do sleep 1; done" & exit' TERM
         echo ready; sleep 60 & wait"#;
-    let mut holder = lock("newborn", &["--grace", "0.5"], &["sh", "-c", stays]);
+    let mut holder = lock("newborn", &["--grace", "3"], &["sh", "-c", stays]);
     holder.line();
     take_by_force(&endpoint(), "newborn");
     let pid = holder.line().parse().expect("a number");

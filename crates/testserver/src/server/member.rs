@@ -44,6 +44,7 @@ pub(crate) struct Member {
     pub(crate) endpoint: String,
     pub(crate) faults: Faults,
     streams: Arc<AtomicUsize>,
+    late_requests: Arc<AtomicUsize>,
     tasks: Weak<Tasks>,
 }
 
@@ -127,6 +128,7 @@ impl Member {
             endpoint,
             faults: Faults::default(),
             streams: Arc::default(),
+            late_requests: Arc::default(),
             tasks: Arc::downgrade(tasks),
         }
     }
@@ -140,8 +142,11 @@ impl Member {
     }
 
     pub(crate) fn count_stream(&self) -> Counted {
-        self.streams.fetch_add(1, Ordering::SeqCst);
-        Counted(self.streams.clone())
+        Counted::new(&self.streams)
+    }
+
+    pub(crate) fn late_request_count(&self) -> usize {
+        self.late_requests.load(Ordering::SeqCst)
     }
 
     /// Runs a task until the server is dropped.
@@ -183,9 +188,12 @@ impl Member {
     ) -> oneshot::Receiver<Result<Bytes, Status>> {
         let (sender, receiver) = oneshot::channel();
         let (member, path, late) = (self.clone(), path.to_owned(), self.late(late));
+        let counted = Counted::new(&self.late_requests);
         self.spawn(async move {
             late.await;
-            let _ = sender.send(member.apply(&path, body).await);
+            let applied = member.apply(&path, body).await;
+            drop(counted);
+            let _ = sender.send(applied);
         });
         receiver
     }
@@ -208,6 +216,13 @@ impl Member {
                 None => shared.time.until(deadline).await,
             }
         }
+    }
+}
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count.clone())
     }
 }
 

@@ -156,9 +156,11 @@ async fn a_late_request_gets_there_after_another_though_its_client_is_gone() {
     ] {
         let (gone, client) = (piped(&server).await, piped(&server).await);
         server.faults().on_request(PUT, fault);
+        assert_eq!(server.late_request_count(), 0);
         let _ = tokio::time::timeout(MINUTE, ask(&gone, PUT, &put())).await;
         drop(gone);
         tokio::time::sleep(MINUTE).await;
+        assert_eq!(server.late_request_count(), 1);
         let deletion = DeleteRequest {
             key: "key".into(),
             ..DeleteRequest::default()
@@ -166,6 +168,7 @@ async fn a_late_request_gets_there_after_another_though_its_client_is_gone() {
         ask(&client, DELETE_RANGE, &deletion).await.unwrap().unwrap();
         tokio::time::sleep(MINUTE).await;
         assert_eq!(version(&client).await, 1, "it came behind the deletion");
+        assert_eq!(server.late_request_count(), 0);
     }
 }
 
