@@ -164,7 +164,7 @@ fn a_free_lock_is_measured_against_its_own_two_transactions() {
         .env("PATH", "/nonexistent");
     let output = command.env("TENURE_CACHE", scratch("no-go-cache")).output().unwrap();
     let (drawn, told) = printed(&output);
-    for name in ["tenure", "h2 by hand"] {
+    for name in ["tenure", "h2 by hand", "h2 by hand, a timer set"] {
         let row = drawn.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_default();
         assert_eq!(count_in(row), Some("40"), "{drawn}{told}");
     }
@@ -173,7 +173,7 @@ fn a_free_lock_is_measured_against_its_own_two_transactions() {
     assert_eq!(drawn.matches(missing).count(), 1, "{drawn}{told}");
     let chart = charts.join("free-lock-locked-and-unlocked-on-the-etcd-in-memory.svg");
     let chart = fs::read_to_string(chart).unwrap();
-    assert_eq!(chart.matches("<polyline").count(), 2, "{chart}");
+    assert_eq!(chart.matches("<polyline").count(), 3, "{chart}");
 }
 
 #[test]
