@@ -173,6 +173,7 @@ fn a_free_lock_is_measured_against_its_own_two_transactions() {
     assert_eq!(drawn.matches(missing).count(), 1, "{drawn}{told}");
     let chart = charts.join("free-lock-locked-and-unlocked-on-the-etcd-in-memory.svg");
     let chart = fs::read_to_string(chart).unwrap();
+    // tenure, and by hand without and with a timer.
     assert_eq!(chart.matches("<polyline").count(), 3, "{chart}");
 }
 
