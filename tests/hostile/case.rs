@@ -12,7 +12,7 @@ use crate::frames;
 use crate::peer::{self, Pipes, Seen, Wire};
 
 /// The deadline of a call that is under attack.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 /// A call that ends that much later does not keep to its deadline, however busy
 /// the machine is.
 const OVERRUN_MAX: Duration = Duration::from_secs(10);
