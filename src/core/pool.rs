@@ -382,13 +382,17 @@ impl Pool {
     }
 
     /// Whether others are asked before the endpoint of this connection, and there
-    /// is one.
+    /// is one. Where the caller finds the connection silent itself, that it may be tried
+    /// again by now does not count: whoever waits there has tried.
     #[must_use]
-    pub fn is_outranked(&self, now: Instant, id: ConnectionId) -> bool {
+    pub fn is_outranked(&self, now: Instant, id: ConnectionId, is_silent: bool) -> bool {
         let Some((at, index)) = self.find(id) else {
             return true;
         };
-        let rank = self.members[at].rank(now, index, true);
+        let mut rank = self.members[at].rank(now, index, true);
+        if is_silent {
+            rank = rank.max(Rank::Suspect);
+        }
         let others = self.members.iter().enumerate().filter(|(other, _)| *other != at);
         rank != Rank::Well
             && others.into_iter().any(|(_, member)| {

@@ -202,8 +202,9 @@ impl Plan {
         let config = self.channel.config();
         let silence = config.silence;
         let is_wished = config.hedge_after.is_some_and(|after| sent.at + after <= now);
+        let is_silent = sent.at + silence <= now && sent.route.pulse.is_quiet_since(sent.at);
         let may_ask = sent.detour.is_none() && self.attempts < ATTEMPTS_MAX;
-        if may_ask && (is_wished || self.channel.is_outranked(&sent.route)) {
+        if may_ask && (is_wished || self.channel.is_outranked(now, &sent.route, is_silent)) {
             let detour = self.channel.detour(now, &sent.route, self.want());
             let detour = detour.zip(self.request.clone().zip(self.channel.tokens().now()));
             let detour = detour.map(|((route, seat), (body, pass))| self.send(now, route, seat, &pass, body));

@@ -323,9 +323,10 @@ impl Channel {
         taken.ok()?
     }
 
-    /// Whether the member behind this connection is in doubt, and another is not more so.
-    pub(super) fn is_outranked(&self, route: &Route) -> bool {
-        self.shared.lock().pool.is_outranked(clock::now(), route.id)
+    /// Whether the member behind this connection is in doubt, as it is to whoever finds it silent, and
+    /// another is not more so.
+    pub(super) fn is_outranked(&self, now: Instant, route: &Route, is_silent: bool) -> bool {
+        self.shared.lock().pool.is_outranked(now, route.id, is_silent)
     }
 
     /// A call found that this connection takes no more requests: it went away

@@ -14,7 +14,7 @@ use crate::peer::patiently;
 const PUTS: usize = 1000;
 
 /// Short, so that a test is: what counts is the order of events.
-const SILENCE: Duration = Duration::from_millis(60);
+const SILENCE: Duration = Duration::from_millis(200);
 
 async fn puts(client: &Client, count: usize) -> Vec<Error> {
     let mut failed = Vec::new();

@@ -79,7 +79,7 @@ fn a_suspect_is_asked_last_until_it_answers() {
     let (mut pool, ids) = pool(2);
     let held = pick(&mut pool, 0, Class::Bulk).unwrap();
     pool.handle_suspect(at(300), held);
-    assert!(pool.is_outranked(at(300), held));
+    assert!(pool.is_outranked(at(300), held, false));
     assert!((0..10).all(|_| call(&mut pool, 301) == Some(ids[1])));
     pool.handle_suspect(at(302), ids[1]);
     assert!(
@@ -99,6 +99,17 @@ fn of_a_suspect_whose_time_is_over_one_call_finds_out() {
     assert_eq!(asked.iter().filter(|id| **id == ids[0]).count(), 1, "{asked:?}");
     pool.handle_answer(ids[0]);
     assert!((0..2).any(|_| call(&mut pool, later) == Some(ids[0])));
+}
+
+#[test]
+fn a_suspect_whose_time_is_over_is_outranked_for_those_who_wait_there_in_silence() {
+    let (mut pool, ids) = pool(2);
+    pool.handle_suspect(at(0), ids[0]);
+    let later = at(1001);
+    assert!(!pool.is_outranked(later, ids[0], false) && pool.is_outranked(later, ids[0], true));
+    // Whoever owes the answer to a ping is worse.
+    pool.handle_mute(ids[1], true);
+    assert!(!pool.is_outranked(later, ids[0], true));
 }
 
 #[test]

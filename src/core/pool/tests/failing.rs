@@ -76,7 +76,7 @@ fn while_the_probe_is_out_no_other_call_goes_there() {
     let probe = (0..2).filter_map(|_| pick(&mut pool, 1001, Class::Bulk)).find(|id| *id == ids[0]);
     let probe = probe.expect("one of two goes there");
     assert!((0..20).all(|_| call(&mut pool, 1002) == Some(ids[1])));
-    assert!(!pool.is_outranked(at(1002), ids[1]) && pool.is_outranked(at(1002), probe));
+    assert!(!pool.is_outranked(at(1002), ids[1], false) && pool.is_outranked(at(1002), probe, false));
     let failing = pool.members[0].id;
     pool.handle_sign(at(1003), failing, at(1001), Sign::Well);
     assert!((0..2).any(|_| call(&mut pool, 1004) == Some(ids[0])));
@@ -100,7 +100,7 @@ fn where_all_fail_calls_go_round_over_all_of_them_and_the_first_that_goes_well_i
 fn one_endpoint_alone_is_asked_whatever_it_answers() {
     let (mut pool, ids) = pool(1);
     assert_eq!(asked(&mut pool, 1, ids[0], 50), 50);
-    assert!(!pool.is_outranked(at(2), ids[0]));
+    assert!(!pool.is_outranked(at(2), ids[0], false));
     ends(&mut pool, 2, |_| Sign::Well);
     assert_eq!(pool.open_breakers(), 0);
 }
