@@ -230,8 +230,8 @@ impl<R: Report> Live<'_, R> {
         if let Poll::Ready(end) = self.connection.as_mut().poll(cx) {
             return Poll::Ready(lost(end, &self.hearing));
         }
-        // Settings and a GOAWAY come with what was read.
-        if self.hearing.take_read() {
+        // Settings and a GOAWAY come with what was read, or once there is room to acknowledge that.
+        if self.hearing.take_moved() {
             self.note_settings(cx);
         }
         let is_doubted = wishes.take_doubt();
@@ -244,8 +244,6 @@ impl<R: Report> Live<'_, R> {
     /// Looks at the health of the connection. Apart from what comes at every turn, so that this lies close together.
     #[inline(never)]
     fn examine(&mut self, cx: &mut Context<'_>, is_doubted: bool) -> Poll<Error> {
-        // Settings count once they are acknowledged, for which there may have been no room at first.
-        self.note_settings(cx);
         let mut now = clock::now();
         self.ping.handle_traffic(now, self.pulse.traffic());
         // Before the doubt: it may bring a ping, which an answer to an earlier one is none to.

@@ -22,14 +22,16 @@ const TURN_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Heard {
     io: Box<dyn Io>,
     turn_bytes: usize,
+    /// There was no room for what was to be written last.
+    was_full: bool,
     hearing: Arc<Hearing>,
 }
 
-/// What the stream died of, and whether it said anything.
+/// What the stream died of, and whether anything moved on it.
 #[derive(Default)]
 pub(crate) struct Hearing {
     error: Mutex<Option<io::Error>>,
-    has_read: AtomicBool,
+    has_moved: AtomicBool,
 }
 
 impl Heard {
@@ -38,6 +40,7 @@ impl Heard {
         let heard = Heard {
             io,
             turn_bytes: 0,
+            was_full: false,
             hearing: hearing.clone(),
         };
         (heard, hearing)
@@ -51,6 +54,13 @@ impl Heard {
         }
     }
 
+    fn note_room(&mut self, has_room: bool) {
+        if has_room && self.was_full {
+            self.hearing.has_moved.store(true, Ordering::Relaxed);
+        }
+        self.was_full = !has_room;
+    }
+
     /// Behind all that can run, where a wake by itself comes before a runtime's own future.
     #[cold]
     fn end_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -60,10 +70,13 @@ impl Heard {
 }
 
 impl Hearing {
-    /// Whether anything was read since this was asked the last time.
-    pub(crate) fn take_read(&self) -> bool {
-        // Relaxed: whoever reads is the task that asks.
-        self.has_read.load(Ordering::Relaxed) && self.has_read.swap(false, Ordering::Relaxed)
+    /// Whether anything was read, or could be written after all, since this was asked the last time: h2 goes
+    /// on with what it has read when it has room for the answers to that.
+    pub(crate) fn take_moved(&self) -> bool {
+        // Relaxed, and in two steps: whoever reads and writes is the task that asks.
+        let has_moved = self.has_moved.load(Ordering::Relaxed);
+        self.has_moved.store(false, Ordering::Relaxed);
+        has_moved
     }
 
     /// What h2's error comes from: the first error of the stream, where there was one.
@@ -99,7 +112,7 @@ impl AsyncRead for Heard {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         self.turn_bytes = match read {
             Poll::Ready(_) => {
-                self.hearing.has_read.store(true, Ordering::Relaxed);
+                self.hearing.has_moved.store(true, Ordering::Relaxed);
                 self.turn_bytes + buf.filled().len() - before
             }
             Poll::Pending => 0,
@@ -111,6 +124,7 @@ impl AsyncRead for Heard {
 impl AsyncWrite for Heard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note_room(written.is_ready());
         self.keep(written)
     }
 
@@ -120,6 +134,7 @@ impl AsyncWrite for Heard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note_room(written.is_ready());
         self.keep(written)
     }
 
@@ -129,10 +144,37 @@ impl AsyncWrite for Heard {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.note_room(flushed.is_ready());
         self.keep(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_moves_and_what_is_written_where_there_was_no_room() {
+        let (ours, mut theirs) = duplex(4);
+        let (mut heard, hearing) = Heard::new(Box::new(ours));
+        theirs.write_all(b"read").await.unwrap();
+        heard.read_exact(&mut [0; 4]).await.unwrap();
+        assert!(hearing.take_moved() && !hearing.take_moved());
+        heard.write_all(b"full").await.unwrap();
+        assert!(!hearing.take_moved(), "there was room");
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut heard).poll_write(&mut cx, b"more").is_pending());
+        assert!(!hearing.take_moved());
+        theirs.read_exact(&mut [0; 4]).await.unwrap();
+        heard.write_all(b"more").await.unwrap();
+        assert!(hearing.take_moved());
     }
 }

@@ -16,6 +16,9 @@ const END_STREAM: u8 = 0x1;
 pub(crate) const END_HEADERS: u8 = 0x4;
 const ACK: u8 = 0x1;
 
+/// A setting (RFC 9113, section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// `:status 200`, from HPACK's table (RFC 7541, appendix A).
@@ -84,6 +87,28 @@ impl Raw {
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
         self.io.write_all(&frame).await.unwrap();
+    }
+
+    /// Says how many streams may be open at once, and waits until that counts.
+    pub(crate) async fn allow_streams(&mut self, count: u32) {
+        let payload = [&MAX_CONCURRENT_STREAMS.to_be_bytes()[..], &count.to_be_bytes()].concat();
+        self.send(SETTINGS, 0, 0, &payload).await;
+        self.until_pong().await;
+    }
+
+    /// Asks for a sign of life; the streams that are opened before it comes.
+    pub(crate) async fn until_pong(&mut self) -> Vec<u32> {
+        self.send(PING, 0, 0, &[1; 8]).await;
+        let mut opened = Vec::new();
+        loop {
+            let frame = self.frame().await.expect("the connection lives");
+            match frame.kind {
+                PING if frame.flags & ACK != 0 => return opened,
+                SETTINGS if frame.flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
+                HEADERS => opened.push(frame.stream),
+                _ => {}
+            }
+        }
     }
 
     /// Ends a stream with this status and no message.

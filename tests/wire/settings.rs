@@ -40,6 +40,21 @@ async fn the_settings_are_no_push_short_headers_and_the_configured_windows() {
     assert_eq!(update.payload, (3_333_333 - DEFAULT_WINDOW_BYTES).to_be_bytes());
 }
 
+/// With no look at the connection's health that would find them sooner or later.
+#[tokio::test]
+async fn streams_that_the_peer_allows_later_are_used_at_once() {
+    let never = Duration::from_secs(3600);
+    let (client, theirs) = pipe(Config::default().silence(never).ping_interval(never)).await;
+    let mut raw = Raw::accept(theirs).await;
+    raw.allow_streams(1).await;
+    let puts = [put(&client), put(&client)];
+    let first = raw.next(HEADERS).await.stream;
+    assert_eq!(raw.until_pong().await, [], "a stream more than is allowed");
+    raw.allow_streams(2).await;
+    assert_eq!(raw.next(HEADERS).await.stream, first + 2);
+    puts.iter().for_each(|put| assert!(!put.is_finished()));
+}
+
 /// h2 remembers 50 of them by itself.
 #[tokio::test]
 async fn late_answers_on_streams_that_were_reset_do_not_cost_the_connection() {
