@@ -23,7 +23,8 @@ INSERT AFTER .rodata;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let has = |name, value| env::var(name).is_ok_and(|found| found == value);
-    // Cargo tells of a profile by this: neither by its name nor by what it does on a panic.
+    // Cargo tells of a profile by this: neither by its name nor by what it does on a panic. The one that
+    // has it aborts.
     if !has("OPT_LEVEL", "z") || !has("CARGO_CFG_TARGET_OS", "linux") {
         return;
     }

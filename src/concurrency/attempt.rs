@@ -126,15 +126,19 @@ impl<'a, K: Kept> Attempt<'a, K> {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
         Box::pin(async move {
             match action {
+                None => {
+                    let news = self.news().await;
+                    self.learn(news).await
+                }
                 Some(Action::Watch(watched)) => self.watch(watched).await,
                 Some(Action::Range {
                     upto,
                     whole,
                     linearizable,
                 }) => self.range(upto, whole, linearizable).await,
-                _ => {
-                    let news = self.news().await;
-                    self.learn(news).await
+                Some(other) => {
+                    debug_assert!(false, "{other:?} is for a free lock, too");
+                    Ok(())
                 }
             }
         })

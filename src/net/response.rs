@@ -163,10 +163,12 @@ fn failed(seat: &mut Seat, error: &Error, now: Instant) {
     if !is_of_connection(error) {
         seat.judge(Some(&failure), now);
     }
-    let outcome = match error.origin() {
-        _ if failure.is_unable() => Outcome::Unable,
-        Origin::Server => Outcome::Answered,
-        _ => Outcome::Nothing,
+    let outcome = if failure.is_unable() {
+        Outcome::Unable
+    } else if error.origin() == Origin::Server {
+        Outcome::Answered
+    } else {
+        Outcome::Nothing
     };
     seat.end(outcome, now);
 }

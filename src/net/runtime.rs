@@ -52,7 +52,7 @@ impl Runtime {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        // Boxed, so that tokio's part of a task is compiled once and not for each.
+        // Boxed, so that tokio's part of a task is compiled once for a type of result, and not for each task.
         let task: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(task);
         match self {
             Runtime::Callers => tokio::spawn(task),

@@ -24,7 +24,7 @@ pub(crate) struct Seat {
     outcome: Outcome,
     /// Where its end counts for the member's breaker.
     trial: Option<Trial>,
-    /// When it was given back.
+    /// When the stream ended.
     left_at: Option<Instant>,
 }
 
