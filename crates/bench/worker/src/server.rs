@@ -81,17 +81,26 @@ mod tests {
 
     #[test]
     fn what_a_process_and_its_children_take_is_counted() {
+        let this = std::process::id();
+        let before = ticks(this).expect("this process is there");
         let mut child = std::process::Command::new("/bin/sh")
             .args(["-c", "while :; do :; done"])
             .spawn()
             .expect("a shell");
-        let before = Server::of(Some(std::process::id())).expect("this process is there");
-        while ticks(std::process::id()).expect("this process is there") <= before.ticks + 3 {
-            std::thread::yield_now();
-        }
-        let of_child = ticks(child.id());
+        let of_child = loop {
+            match ticks(child.id()) {
+                Ok(ticks) if ticks < 20 => std::thread::sleep(Duration::from_millis(10)),
+                taken => break taken,
+            }
+        };
+        let while_it_runs = ticks(this).expect("this process is there");
         child.kill().and_then(|()| child.wait()).expect("it was there");
-        assert!(of_child.expect("the child was there") > 0);
+        let after = ticks(this).expect("this process is there");
+        let least = before + of_child.expect("the child was there");
+        assert!(
+            while_it_runs >= least && after >= least,
+            "{before} {while_it_runs} {after}"
+        );
         assert!(ticks(u32::MAX).is_err());
     }
 }
