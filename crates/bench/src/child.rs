@@ -85,6 +85,13 @@ impl Child {
         }
     }
 
+    /// Reads the figures of a turn, to its end or a stop.
+    pub(crate) fn round(self, stop: &Stop) -> Result<Round, Failure> {
+        let mut figures = Figures::default();
+        self.read(stop, |line| figures.read(line))?;
+        Ok(figures.into_round())
+    }
+
     /// Its output is at an end.
     fn ended(&mut self) -> Result<(), Failure> {
         self.end_input();
@@ -105,7 +112,7 @@ impl Drop for Child {
 
 /// The figures of one turn, as they are printed line by line.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+struct Figures {
     latencies: Vec<Duration>,
     operations: u64,
     elapsed: Duration,
@@ -115,7 +122,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn read(&mut self, line: &str) -> Result<(), Failure> {
+    fn read(&mut self, line: &str) -> Result<(), Failure> {
         let (what, text) = line.split_once(' ').unwrap_or((line, ""));
         let number: u64 = text.parse().map_err(|_| unexpected(line))?;
         match what {
@@ -133,7 +140,7 @@ impl Figures {
         Ok(())
     }
 
-    pub(crate) fn into_round(self) -> Round {
+    fn into_round(self) -> Round {
         Round {
             latencies: self.latencies,
             pace: Some((self.operations, self.elapsed)),
@@ -161,9 +168,7 @@ mod tests {
     }
 
     fn round(child: Child) -> Result<Round, Failure> {
-        let mut figures = Figures::default();
-        child.read(&Stop::default(), |line| figures.read(line))?;
-        Ok(figures.into_round())
+        child.round(&Stop::default())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{Competitor, Setting};
 use crate::peer::Peer;
 use crate::probe::{Counts, Probes};
@@ -57,9 +57,7 @@ impl Competitor for Ordered {
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
-        let mut figures = Figures::default();
-        Child::start(&mut self.command(self.calls)?)?.read(&setting.stop, |line| figures.read(line))?;
-        Ok(figures.into_round())
+        Child::start(&mut self.command(self.calls)?)?.round(&setting.stop)
     }
 
     fn count(&mut self, setting: &Setting) -> (Counts, Vec<String>) {

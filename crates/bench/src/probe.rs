@@ -12,7 +12,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::stop::Stop;
 
 /// How many operations, or for how long where it is time that is given.
@@ -125,21 +125,20 @@ impl Probe {
             command.env("GODEBUG", "asyncpreemptoff=1");
         }
         let child = Child::start(&mut command).map_err(|_| Uncounted::NoTool)?;
-        let mut figures = Figures::default();
-        let ran = child.read(stop, |line| figures.read(line));
+        let ran = child.round(stop);
         let text = fs::read_to_string(&counted).unwrap_or_default();
         let _ = fs::remove_file(&counted);
         if stop.is_set() {
             return Err(Uncounted::Stopped);
         }
-        ran.map_err(|cause| match self.complaint(&text) {
+        let round = ran.map_err(|cause| match self.complaint(&text) {
             Some(complaint) => format!("`{}` itself failed: {complaint}", self.name()).into(),
             None => cause,
         })?;
         let no_total = || Failure::from(format!("`{}` wrote no total", self.name()));
         Ok(Total {
             counted: self.read(&text).ok_or_else(no_total)?,
-            operations: figures.into_round().pace.map_or(0, |(operations, _)| operations),
+            operations: round.pace.map_or(0, |(operations, _)| operations),
         })
     }
 

@@ -46,13 +46,24 @@ enum Running {
     InMemory { _process: Child },
 }
 
+impl ServerKind {
+    /// What such a server is, for a title before one runs.
+    pub(crate) fn story(self) -> Result<String, Failure> {
+        Ok(match self {
+            ServerKind::Etcd => story_of_etcd(&Binary::find()?, 1, false),
+            ServerKind::Etcd3 => story_of_etcd(&Binary::find()?, 3, false),
+            ServerKind::Embedded => "the etcd in memory".to_owned(),
+            ServerKind::Null => "the null server".to_owned(),
+        })
+    }
+}
+
 impl Server {
     pub(crate) fn start(kind: ServerKind) -> Result<Server, Failure> {
         match kind {
             ServerKind::Etcd => Server::start_etcd(1, false),
             ServerKind::Etcd3 => Server::start_etcd(3, false),
-            ServerKind::Embedded => Server::start_in_memory(kind, "the etcd in memory"),
-            ServerKind::Null => Server::start_in_memory(kind, "the null server"),
+            ServerKind::Embedded | ServerKind::Null => Server::start_in_memory(kind),
         }
     }
 
@@ -90,25 +101,29 @@ impl Server {
         let cluster = Cluster::start(&binary, members, options)?;
         let mut endpoints = cluster.endpoints();
         endpoints.swap(0, cluster.leader_index()?);
-        let counted = if members == 1 { "member" } else { "members" };
-        let synced = if fsync { "fsync" } else { "no fsync" };
         Ok(Server {
             endpoints,
-            story: format!("etcd {}, {members} {counted}, {synced}", binary.version()),
+            story: story_of_etcd(&binary, members, fsync),
             running: Running::Etcd(Box::new(cluster)),
         })
     }
 
-    fn start_in_memory(kind: ServerKind, story: &str) -> Result<Server, Failure> {
+    fn start_in_memory(kind: ServerKind) -> Result<Server, Failure> {
         let name = kind.to_possible_value().ok_or("no such server")?;
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = Child::start(command.args(["serve", name.get_name()]))?;
         Ok(Server {
             endpoints: vec![child.wait_line(START_MAX)?],
-            story: story.to_owned(),
+            story: kind.story()?,
             running: Running::InMemory { _process: child },
         })
     }
+}
+
+fn story_of_etcd(binary: &Binary, members: usize, fsync: bool) -> String {
+    let counted = if members == 1 { "member" } else { "members" };
+    let synced = if fsync { "fsync" } else { "no fsync" };
+    format!("etcd {}, {members} {counted}, {synced}", binary.version())
 }
 
 /// What the process of a server in memory is told. It says where it listens, and serves

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{self, Competitor, Setting};
 use crate::load::Load;
 use crate::peer::Peer;
@@ -98,11 +98,9 @@ impl Competitor for Client {
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
-        let mut figures = Figures::default();
         let mut worker = self.peer.command()?;
         worker.args(self.race.order()).arg(format!("--endpoints={}", self.endpoint));
-        Child::start(&mut worker)?.read(&setting.stop, |line| figures.read(line))?;
-        Ok(figures.into_round())
+        Child::start(&mut worker)?.round(&setting.stop)
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{self, Competitor, Setting};
 use crate::peer::Peer;
 use crate::probe::{self, Counts, Probes};
@@ -64,7 +64,6 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
             if setting.stop.is_set() {
                 return Ok(());
             }
-            let story = Server::start(*kind)?.story().to_owned();
             let keeper = |peer: Peer| -> Box<dyn Competitor> {
                 Box::new(Keeper {
                     peer,
@@ -73,7 +72,11 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, report: &mut Report)
                     arguments: arguments.clone(),
                 })
             };
-            let title = format!("{leases} leases of {} s, kept alive, on {story}", arguments.ttl);
+            let title = format!(
+                "{leases} leases of {} s, kept alive, on {}",
+                arguments.ttl,
+                kind.story()?
+            );
             let competitors = arguments.peers().into_iter().map(keeper).collect();
             let mut table = contest::run(Table::new(title, "renewals"), competitors, setting);
             table.notes.extend(against_goals(*leases, &table.rows[0]));
@@ -115,10 +118,8 @@ impl Competitor for Keeper {
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
         let server = Server::start(self.kind)?;
-        let mut figures = Figures::default();
         let mut command = self.command(&server, self.arguments.seconds)?;
-        Child::start(&mut command)?.read(&setting.stop, |line| figures.read(line))?;
-        Ok(figures.into_round())
+        Child::start(&mut command)?.round(&setting.stop)
     }
 
     fn count(&mut self, setting: &Setting) -> (Counts, Vec<String>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{self, Competitor, Setting};
 use crate::load::Load;
 use crate::peer::Peer;
@@ -94,9 +94,8 @@ impl Competitor for Watcher {
         )?;
         child.wait_ready(READY_MAX)?;
         let puts = Load::stamped(prefix, self.watches, &self.endpoint, self.puts)?;
-        let mut figures = Figures::default();
-        child.read(&setting.stop, |line| figures.read(line))?;
+        let round = child.round(&setting.stop)?;
         puts.finish()?;
-        Ok(figures.into_round())
+        Ok(round)
     }
 }

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{self, Competitor, Setting};
 use crate::null;
 use crate::peer::Peer;
@@ -140,9 +140,7 @@ impl Competitor for Watcher {
         if matches!(self.source, Source::Live) {
             self.runtime.block_on(fill(&self.writer, &prefix, self.txns, self.keys))?;
         }
-        let mut figures = Figures::default();
-        child.read(&setting.stop, |line| figures.read(line))?;
-        Ok(figures.into_round())
+        child.round(&setting.stop)
     }
 }
 

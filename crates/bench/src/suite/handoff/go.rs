@@ -8,7 +8,7 @@ use tenure_etcd::GoProgram;
 
 use super::{PATIENCE, Race};
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::Competitor;
 use crate::contest::Setting;
 use crate::tally::Round;
@@ -63,8 +63,6 @@ impl Competitor for Go {
     }
 
     fn run_round(&mut self, setting: &Setting) -> Result<Round, Failure> {
-        let mut figures = Figures::default();
-        self.start()?.read(&setting.stop, |line| figures.read(line))?;
-        Ok(figures.into_round())
+        self.start()?.round(&setting.stop)
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Entry;
 use crate::Failure;
-use crate::child::{Child, Figures};
+use crate::child::Child;
 use crate::contest::{Competitor, Setting};
 use crate::probe::Counts;
 use crate::tally::Round;
@@ -55,9 +55,7 @@ impl Competitor for Turns {
         let running = self.entry.running.as_ref().map_err(String::clone)?;
         let mut client = self.entry.store.command()?;
         client.args(&self.order).args(running.options());
-        let mut figures = Figures::default();
-        Child::start(&mut client)?.read(&setting.stop, |line| figures.read(line))?;
-        let round = figures.into_round();
+        let round = Child::start(&mut client)?.round(&setting.stop)?;
         Ok(match &mut self.handoffs {
             Some(handoffs) => handoffs.counted(round),
             None => round,
