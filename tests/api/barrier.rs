@@ -10,7 +10,7 @@ use tenure_proxy::{Direction, Ending, Flow, Proxy};
 
 use crate::linger::until_watches_are;
 use crate::lock::{TTL, session};
-use crate::support::{OwnServer, client, endpoints, patiently, run, viewed};
+use crate::support::{OwnServer, client, endpoints, patiently, run, until, viewed};
 
 /// Long enough to be wrong in.
 const WHILE: Duration = Duration::from_millis(150);
@@ -61,13 +61,16 @@ fn a_barrier_that_is_open_for_a_moment_lets_past() {
         let client = viewed(Client::connect(server.endpoints()).await.unwrap());
         let session = client.session().ttl(TTL).await.unwrap();
         let barrier = client.barrier("barrier/moment");
+        let waiter = viewed(Client::connect(server.endpoints()).await.unwrap());
         for _ in 0..5 {
             let hold = barrier.hold(&session).await.unwrap();
+            let read = waiter.telemetry().calls.ok + 1;
             let waiting = tokio::spawn({
-                let barrier = barrier.clone();
+                let barrier = waiter.barrier("barrier/moment");
                 async move { barrier.wait().await }
             });
-            until_watches_are(&server, 1).await;
+            // Behind its watch: what it has not read yet is no moment to it.
+            until("its read", || waiter.telemetry().calls.ok >= read).await;
             hold.release().await.unwrap();
             let again = barrier.hold(&session).await.unwrap();
             patiently("the moment", waiting).await.unwrap().unwrap();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tenure::{Client, Guard, KeyRange, Mutex, Session};
 
 use crate::lock::{TTL, session, until_queue_is};
-use crate::support::{OwnServer, client, counted_client, counted_client_of, patiently, run, viewed};
+use crate::support::{
+    OwnServer, Sent, client, counted_client, counted_client_of, patiently, run, until, viewed,
+};
 
 /// No test takes so long.
 const LONG: Duration = Duration::from_secs(3600);
@@ -231,35 +233,44 @@ fn without_its_watch_it_does_not_linger() {
 fn recalls_that_do_not_pay_switch_it_off_for_a_while() {
     run(async {
         let server = OwnServer::start();
-        let client = viewed(Client::connect(server.endpoints()).await.unwrap());
+        let other = viewed(Client::connect(server.endpoints()).await.unwrap());
+        let (client, sent) = counted_client_of(server.endpoints()).await;
         let (one, two) = (
             client.session().ttl(TTL).await.unwrap(),
-            client.session().ttl(TTL).await.unwrap(),
+            other.session().ttl(TTL).await.unwrap(),
         );
         let (mutex, rival) = (lingering(&one, "linger/rest"), two.mutex("linger/rest"));
         // A machine may be too slow for the first rest. Each is twice as long as the last.
         let mut rest = Duration::from_secs(1);
-        loop {
+        let before = loop {
             let begun = Instant::now();
-            let held = mutex.lock().await.unwrap();
-            until_watches_are(&server, 1).await;
+            // Its watch hears, or its end would be no recall. Granted again once is not enough to pay.
+            let held = relocked(&mutex).await;
             let waits = tokio::spawn({
                 let rival = rival.clone();
                 async move { rival.lock().await.unwrap() }
             });
-            until_queue_is(&client, "linger/rest", 2).await;
+            until_queue_is(&other, "linger/rest", 2).await;
             drop(held);
             drop(patiently("the recall", waits).await.unwrap());
+            // Both have ended their watches, and nobody is waited for.
             until_watches_are(&server, 0).await;
+            until_queue_is(&other, "linger/rest", 0).await;
+            let before = sent.messages();
             drop(mutex.lock().await.unwrap());
             if begun.elapsed() < rest {
-                break;
+                break before;
             }
             tokio::time::sleep(rest).await;
             rest *= 2;
-        }
-        until_queue_is(&client, "linger/rest", 0).await;
-        assert_eq!(server.watch_count().await, 0, "it watches while it rests");
+        };
+        until_queue_is(&other, "linger/rest", 0).await;
+        until_sent(&sent, before + 2).await;
+        assert_eq!(
+            sent.messages(),
+            before + 2,
+            "its key and the end of it, and no watch"
+        );
     });
 }
 
@@ -273,32 +284,24 @@ fn somebody_who_waited_before_its_watch_is_a_recall_too() {
         let (client, sent) = counted_client_of(server.endpoints()).await;
         let lingers = client.session().ttl(TTL).await.unwrap();
         let name = "linger/late";
-        let until_sent = async |count| {
-            patiently(&format!("{count} messages"), async {
-                while sent.messages() < count {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            })
-            .await;
-        };
         let guard = held.mutex(name).lock().await.unwrap();
         let before = sent.messages();
         let mutex = lingering(&lingers, name);
         let waits = tokio::spawn(async move { mutex.lock().await.unwrap() });
         // Its register and its watch. Nobody writes before that is there, or the queue would be read again.
         until_watches_are(&server, 1).await;
-        until_sent(before + 2).await;
+        until_sent(&sent, before + 2).await;
         let rival = last.mutex(name);
         let waits_last = tokio::spawn(async move { rival.lock().await.unwrap() });
         until_queue_is(held.client(), name, 3).await;
         drop(guard);
         let granted = patiently("its turn", waits).await.unwrap();
         // That watch is canceled, the recall's is created, the queue is read, and the watch is canceled as well.
-        until_sent(before + 6).await;
+        until_sent(&sent, before + 6).await;
         drop(granted);
         drop(patiently("the recall", waits_last).await.unwrap());
         // And the release. It is counted once it is written, which its answer may overtake.
-        until_sent(before + 7).await;
+        until_sent(&sent, before + 7).await;
         assert_eq!(sent.messages(), before + 7);
     });
 }
@@ -310,6 +313,10 @@ pub(crate) async fn until_watches_are(server: &OwnServer, count: usize) {
         }
     })
     .await;
+}
+
+async fn until_sent(sent: &Sent, count: usize) {
+    until(&format!("{count} messages"), || sent.messages() >= count).await;
 }
 
 /// As many as may, and some more.

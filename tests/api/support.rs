@@ -4,8 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -176,18 +175,25 @@ pub(crate) fn viewed(client: Client) -> Client {
 /// What was sent over a client's connections: requests are HEADERS frames,
 /// messages are DATA frames with something in them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sent {
-    requests: Arc<AtomicUsize>,
-    messages: Arc<AtomicUsize>,
+pub(crate) struct Sent(Arc<Mutex<Count>>);
+
+#[derive(Debug, Default)]
+struct Count {
+    requests: usize,
+    messages: usize,
 }
 
 impl Sent {
     pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.count().requests
     }
 
     pub(crate) fn messages(&self) -> usize {
-        self.messages.load(Ordering::SeqCst)
+        self.count().messages
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.0.lock().expect("nobody panics while it counts")
     }
 }
 
@@ -225,9 +231,11 @@ struct Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         let this = &mut *self;
-        this.frames.read(&bytes[..written], &this.sent);
+        // Over the write: whoever knows that it has arrived finds it counted.
+        let mut count = this.sent.count();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.frames.read(&bytes[..written], &mut count);
         Poll::Ready(Ok(written))
     }
 
@@ -264,7 +272,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
 impl Frames {
-    fn read(&mut self, mut bytes: &[u8], sent: &Sent) {
+    fn read(&mut self, mut bytes: &[u8], count: &mut Count) {
         let preface = bytes.len().min(PREFACE_BYTES - self.preface);
         self.preface += preface;
         bytes = &bytes[preface..];
@@ -279,10 +287,10 @@ impl Frames {
                 self.payload =
                     u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]]) as usize;
                 match self.header[3] {
-                    HEADERS => sent.requests.fetch_add(1, Ordering::SeqCst),
-                    DATA if self.payload > 0 => sent.messages.fetch_add(1, Ordering::SeqCst),
-                    _ => 0,
-                };
+                    HEADERS => count.requests += 1,
+                    DATA if self.payload > 0 => count.messages += 1,
+                    _ => {}
+                }
                 self.header.clear();
             }
         }
