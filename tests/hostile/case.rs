@@ -16,6 +16,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 /// A call that ends that much later does not keep to its deadline, however busy
 /// the machine is.
 const OVERRUN_MAX: Duration = Duration::from_secs(10);
+/// How often a case is tried whose call was to end before its deadline and did not: a machine that
+/// stalls for a second is not what is tried.
+const TRIES: usize = 3;
 /// The second call gets all the time it may need: nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a flood is written at a time.
@@ -99,8 +102,7 @@ pub(crate) const LATE: End = End::Fails(Code::DeadlineExceeded, Origin::Library,
 pub(crate) fn run(cases: &[Case]) {
     let mut failures = Vec::new();
     for case in cases {
-        let verdict = case.run();
-        match verdict {
+        match case.run(TRIES) {
             Ok(peak) => println!("{:>9} B  {} {}", peak, case.source, case.name),
             Err(why) => failures.push(format!("{} {}: {why}", case.source, case.name)),
         }
@@ -132,7 +134,7 @@ impl Case {
         self
     }
 
-    fn run(&self) -> Result<u64, String> {
+    fn run(&self, tries: usize) -> Result<u64, String> {
         let (call, play) = (self.call, self.play);
         let (attacked, peak) = bounds::hold(self.name, async move || attacked(call, play).await)?;
         let Attacked {
@@ -155,6 +157,9 @@ impl Case {
         );
         let is_either = self.end == End::Either && (is_broken || end == End::Answered);
         if end != self.end && !is_either {
+            if end == LATE && tries > 1 {
+                return self.run(tries - 1);
+            }
             return Err(format!("{end:?} instead of {:?}: {first:?}", self.end));
         }
         if took > DEADLINE + OVERRUN_MAX {
