@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::Failure;
 
 /// What shells report for a program that Ctrl-C ended.
@@ -19,16 +21,17 @@ impl Stop {
         let stop = Stop::default();
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut interrupts = {
+            let _entered = runtime.enter();
+            signal(SignalKind::interrupt())?
+        };
         thread::spawn(move || {
             runtime.block_on(async {
-                if tokio::signal::ctrl_c().await.is_err() {
-                    return;
-                }
+                interrupts.recv().await;
                 stopping.set();
                 eprintln!("\nstopping; once more to end at once");
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    std::process::exit(EXIT_CODE);
-                }
+                interrupts.recv().await;
+                std::process::exit(EXIT_CODE);
             });
         });
         Ok(stop)

@@ -243,14 +243,14 @@ fn what_is_idle_is_weighed_where_nothing_can_be_built() {
 #[test]
 fn leases_are_kept_by_each_client_that_can_be_had_and_none_is_lost() {
     let path = scratch("keepalive.json");
-    let mut command = bench("keepalive");
+    let mut command = bench_rounds("keepalive", "1");
     command.args([
         "--leases",
         "3",
         "--seconds",
-        "3",
+        "6",
         "--ttl",
-        "2",
+        "6",
         "--own-thread",
         "--json",
     ]);
@@ -265,10 +265,9 @@ fn leases_are_kept_by_each_client_that_can_be_had_and_none_is_lost() {
             (&Value::from(0), &Value::Null),
             "{drawn}{told}"
         );
-        assert!(
-            row["of_a_core"]["user"].as_f64().is_some_and(|share| share > 0.0),
-            "{row}"
-        );
+        // How it is shared between the two is a matter of samples.
+        let share = |of| row["of_a_core"][of].as_f64().unwrap();
+        assert!(share("user") + share("system") > 0.0, "{row}");
         assert!(
             row["per_second_of_rounds"]["min"].as_f64().is_some_and(|rate| rate > 0.0),
             "{row}"
@@ -279,7 +278,7 @@ fn leases_are_kept_by_each_client_that_can_be_had_and_none_is_lost() {
     }
     let name = concat!("| tenure ", env!("CARGO_PKG_VERSION"), " ");
     let row = drawn.lines().find(|line| line.starts_with(name)).unwrap();
-    // Two rounds of three seconds, three leases of two: some ten of each, and never so few.
+    // A round as long as a TTL, three leases renewed each third of one: some nine, and never so few.
     assert!(
         count_in(row).unwrap().parse::<u64>().unwrap() >= 6,
         "{drawn}{told}"
@@ -408,7 +407,7 @@ fn each_suite_that_is_stopped_prints_what_there_is() {
 #[test]
 fn a_failover_that_is_stopped_has_no_table_for_a_fault_that_did_not_come() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenure-bench"));
-    command.args(["failover", "--rounds", "100", "--window", "1"]);
+    command.args(["failover", "--rounds", "100", "--window", "8"]);
     command.args(["--faults", "connections-reset,cut-off-from-follower"]);
     let (status, drawn, told) = stopped_after_a_round(&mut command);
     assert_eq!(status, Some(130), "{drawn}{told}");
@@ -428,7 +427,7 @@ fn a_failover_counts_what_a_reset_costs_on_real_members() {
         "--rounds",
         "1",
         "--window",
-        "2",
+        "8",
         "--faults",
         "connections-reset",
         "--json",

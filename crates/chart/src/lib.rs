@@ -31,7 +31,8 @@ const LINE: f64 = 20.0;
 const LINES: f64 = 5.0;
 
 /// By how a name begins, the longer ones first. Told apart by people who see few colours, too.
-const COLOURS: [(&str, &str); 5] = [
+const COLOURS: [(&str, &str); 6] = [
+    ("h2 by hand, a timer set", "#b8a500"),
     ("h2 by hand", "#7f7f7f"),
     ("Go ", "#d55e00"),
     ("etcd-client ", "#009e73"),
@@ -39,7 +40,7 @@ const COLOURS: [(&str, &str); 5] = [
     ("tenure", "#0072b2"),
 ];
 /// Of whoever else there is, in turn.
-const OTHER_COLOURS: [&str; 4] = ["#cc79a7", "#e69f00", "#000000", "#b8a500"];
+const OTHER_COLOURS: [&str; 4] = ["#cc79a7", "#e69f00", "#000000", "#8c564b"];
 
 /// Curves in one frame.
 #[derive(Clone, Debug)]

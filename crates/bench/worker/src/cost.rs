@@ -43,6 +43,18 @@ impl Cost {
         Cost::by(ClockId::CLOCK_PROCESS_CPUTIME_ID, UsageWho::RUSAGE_SELF, run)
     }
 
+    /// This much of it, from 0 to 1.
+    #[must_use]
+    pub(crate) fn share(self, share: f64) -> Cost {
+        let count = |count: u64| (count as f64 * share).round() as u64;
+        Cost {
+            user: self.user.mul_f64(share),
+            system: self.system.mul_f64(share),
+            allocations: count(self.allocations),
+            allocated_bytes: count(self.allocated_bytes),
+        }
+    }
+
     /// User and system time.
     pub fn cpu(&self) -> Duration {
         self.user + self.system

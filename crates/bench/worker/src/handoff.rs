@@ -4,6 +4,9 @@
 //! Each contender has a connection of its own and locks and releases again and again, all on one
 //! thread. A lock that comes back to who released it is a grant and no hand-off. That never two
 //! hold the lock is checked.
+//!
+//! Time is taken from the first grant to the last hand-off that is wanted. Those who wait by then have their
+//! turns too, and what everything costs from beginning to end is shared among all grants.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,9 +27,10 @@ pub(crate) fn run<L: Locker>(order: &Handoff, runtime: &Runtime, tasks: &LocalSe
     let (outcome, cost) = Cost::of_process(|| tasks.block_on(runtime, contend(locks, order, &baton)));
     outcome?;
     let state = baton.state.borrow();
+    let share = state.timed as f64 / state.grants.max(1) as f64;
     crate::print_latencies(&state.latencies)?;
-    crate::print(state.grants, state.elapsed, cost);
-    server.print()
+    crate::print(state.timed, state.elapsed, cost.share(share));
+    server.print(share)
 }
 
 /// A client and its lock for each contender. The clients outlive the measuring.
@@ -42,7 +46,6 @@ async fn connect<L: Locker>(order: &Handoff) -> Result<(Vec<L>, Vec<L::Lock>), S
 
 /// Returns the first failure of a contender; the others are then dropped.
 async fn contend<T: Lock>(locks: Vec<T>, order: &Handoff, baton: &Rc<Baton>) -> Result<(), String> {
-    baton.state.borrow_mut().begun = Instant::now();
     let mut contenders = JoinSet::new();
     for (number, lock) in locks.into_iter().enumerate() {
         contenders.spawn_local(work(number, lock, order.clone(), baton.clone()));
@@ -82,8 +85,13 @@ struct Baton {
 struct State {
     held_by: Option<usize>,
     released: Option<(usize, Instant)>,
-    begun: Instant,
+    /// The first grant.
+    begun: Option<Instant>,
+    /// From then to the last hand-off.
     elapsed: Duration,
+    /// The grants in that time.
+    timed: u64,
+    /// All.
     grants: u64,
     latencies: Vec<Duration>,
 }
@@ -93,8 +101,9 @@ impl Baton {
         let state = State {
             held_by: None,
             released: None,
-            begun: Instant::now(),
+            begun: None,
             elapsed: Duration::ZERO,
+            timed: 0,
             grants: 0,
             latencies: Vec::with_capacity(wanted),
         };
@@ -112,9 +121,12 @@ impl Baton {
         if let Some(other) = state.held_by.replace(number) {
             return Err(format!("{number} got the lock while {other} held it"));
         }
+        state.grants += 1;
         if state.latencies.len() < self.wanted {
-            state.grants += 1;
-            state.elapsed = now - state.begun;
+            match state.begun {
+                Some(begun) => (state.timed, state.elapsed) = (state.timed + 1, now - begun),
+                None => state.begun = Some(now),
+            }
             if let Some((_, since)) = state.released.filter(|(last, _)| *last != number) {
                 state.latencies.push(now - since);
             }
@@ -136,12 +148,13 @@ mod tests {
     #[test]
     fn a_lock_that_comes_back_is_a_grant_and_no_hand_off() {
         let baton = Baton::new(1, Enough::default());
-        for (number, enough) in [(0, false), (0, false), (1, true)] {
+        // The first one begins the time, and the last one comes after it.
+        for (number, enough) in [(0, false), (0, false), (1, true), (0, true)] {
             assert_eq!(baton.take(number), Ok(enough));
             baton.release(number);
         }
         let state = baton.state.borrow();
-        assert_eq!((state.grants, state.latencies.len()), (3, 1));
+        assert_eq!((state.grants, state.timed, state.latencies.len()), (4, 2, 1));
     }
 
     #[test]

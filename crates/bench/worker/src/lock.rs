@@ -21,7 +21,7 @@ pub(crate) fn run<L: Locker>(order: &Locking, runtime: &Runtime, tasks: &LocalSe
     let samples = Samples::of(order.calls, &enough);
     let server = Server::of(order.server_pid)?;
     samples.measure(runtime, tasks, locks(&mut mutex, &samples))?;
-    server.print()
+    server.print(1.0)
 }
 
 async fn locks(mutex: &mut impl Lock, samples: &Samples) -> Result<(), String> {

@@ -22,12 +22,12 @@ impl Server {
         Ok(Server { pid, ticks })
     }
 
-    /// What it has taken since then, in a line.
-    pub(crate) fn print(&self) -> Result<(), String> {
+    /// This much, from 0 to 1, of what it has taken since then, in a line.
+    pub(crate) fn print(&self, share: f64) -> Result<(), String> {
         let Some(pid) = self.pid else { return Ok(()) };
         let ticks = ticks(pid)?.saturating_sub(self.ticks);
         let per_second = sysconf(SysconfVar::CLK_TCK).map_err(text)?.unwrap_or(100);
-        let taken = Duration::from_secs(1).mul_f64(ticks as f64 / per_second as f64);
+        let taken = Duration::from_secs(1).mul_f64(share * ticks as f64 / per_second as f64);
         println!("server {}", taken.as_nanos());
         Ok(())
     }

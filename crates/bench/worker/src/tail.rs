@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::input::Enough;
 use crate::samples::Samples;
-use crate::{Events, Key, Outcome, Peer, Tail};
+use crate::{Events, Key, Lease, Outcome, Peer, Tail};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const KEY: &[u8] = b"bench/tail/small";
@@ -37,7 +37,9 @@ pub(crate) fn run<P: Peer>(order: &Tail, runtime: &Runtime, tasks: &LocalSet) ->
     let leases = tasks.block_on(runtime, begin_beside(&peer, order, &ended))?;
     let samples = Rc::new(Samples::of(order.calls, &enough));
     samples.measure(runtime, tasks, calls(&peer, order, samples.clone()))?;
-    drop(leases);
+    if !leases.iter().all(Lease::is_kept) {
+        return Err("a lease was lost".to_owned());
+    }
     ended.take().map_or(Ok(()), Err)
 }
 

@@ -44,7 +44,8 @@ pub(super) struct Trial {
 /// The answers to calls of one kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Answers {
-    /// From a leader until the first of them; `None` where none came while the fault lasted.
+    /// From a leader, or where there is no election from the fault, until the first of them; `None`
+    /// where none came while the fault lasted.
     pub(super) first: Option<Duration>,
     /// The longest time without any.
     pub(super) gap: Duration,
@@ -157,18 +158,21 @@ impl Trial {
 impl Answers {
     /// A gap that the end of the fault cuts short counts as far as there.
     fn of<'a>(calls: impl Iterator<Item = &'a Call>, incident: &Incident) -> Answers {
-        let mut ends: Vec<SystemTime> = calls
+        let mut answered: Vec<&Call> = calls
             .filter(|call| call.outcome == Outcome::Answered)
-            .map(Call::ended)
-            .filter(|end| (incident.at..incident.end).contains(end))
+            .filter(|call| (incident.at..incident.end).contains(&call.ended()))
             .collect();
-        ends.sort();
-        let first = ends.iter().find(|end| **end >= incident.unled);
-        let bounds = [incident.at].into_iter().chain(ends.iter().copied()).chain([incident.end]);
+        answered.sort_by_key(|call| call.ended());
+        // Without an election the answers to what was asked before the fault say nothing of it.
+        let elects = incident.unled > incident.at;
+        let counts = |call: &&&Call| call.ended() >= incident.unled && (elects || call.begun >= incident.at);
+        let first = answered.iter().find(counts);
+        let ends = answered.iter().map(|call| call.ended());
+        let bounds = [incident.at].into_iter().chain(ends).chain([incident.end]);
         let bounds: Vec<SystemTime> = bounds.collect();
         let gaps = bounds.windows(2).map(|pair| between(pair[0], pair[1]));
         Answers {
-            first: first.map(|end| between(incident.led, *end)),
+            first: first.map(|call| between(incident.led, call.ended())),
             gap: gaps.max().unwrap_or_default(),
         }
     }
@@ -216,6 +220,20 @@ mod tests {
     fn an_answer_before_its_leader_was_reported_took_no_time() {
         let trial = trial(&["get 1000000000 1950000000 ok"]);
         assert_eq!(trial.gets.first, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn without_an_election_only_what_was_asked_after_the_fault_counts() {
+        let at = incident().at;
+        let incident = Incident {
+            unled: at,
+            led: at,
+            ..incident()
+        };
+        let lines = ["get 990000000 20000000 ok", "get 1010000000 30000000 ok"];
+        let calls: Vec<Call> = lines.iter().map(|line| Call::read(line).unwrap()).collect();
+        let trial = Trial::of(&calls, &incident, Duration::from_secs(5));
+        assert_eq!(trial.gets.first, Some(Duration::from_millis(40)));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! lock again and again for a while. It prints how often which wait was.
 
 use std::io::Write;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -50,8 +51,10 @@ impl Climb {
 
     fn measure(&self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (did, elapsed) = runtime.block_on(self.climb())?;
-        let mut text = format!("elapsed {}\nerrors {}\n", elapsed.as_nanos(), did.errors);
+        let (did, time) = runtime.block_on(self.climb())?;
+        let since_epoch = |time: SystemTime| time.duration_since(UNIX_EPOCH).map(|since| since.as_nanos());
+        let (begun, ended) = (since_epoch(time.start)?, since_epoch(time.end)?);
+        let mut text = format!("begun {begun}\nended {ended}\nerrors {}\n", did.errors);
         for bucket in did.waits.iter_recorded() {
             text.push_str(&format!(
                 "wait {} {}\n",
@@ -63,8 +66,8 @@ impl Climb {
         Ok(())
     }
 
-    /// For as long as it is told, or until its input ends; and how long that was.
-    async fn climb(&self) -> Result<(Did, Duration), Failure> {
+    /// For as long as it is told, or until its input ends; and from when to when that was.
+    async fn climb(&self) -> Result<(Did, Range<SystemTime>), Failure> {
         let session = Client::connect([&self.endpoint]).await?.session().await?;
         let did = Arc::new(Mutex::new(Did {
             waits: Histogram::new_with_max(WAIT_MAX, DIGITS)?,
@@ -73,7 +76,7 @@ impl Climb {
         }));
         let input_ended = tenure_bench_worker::input_ended();
         println!("ready");
-        let begun = Instant::now();
+        let begun = SystemTime::now();
         let mut tasks = JoinSet::new();
         for _ in 0..self.tasks {
             let (mutex, did) = (session.mutex("bench/ladder"), did.clone());
@@ -100,11 +103,12 @@ impl Climb {
         }
         let _ = timeout(Duration::from_secs(self.seconds), input_ended).await;
         did.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
-        let elapsed = begun.elapsed();
+        let ended = SystemTime::now();
         tasks.shutdown().await;
         session.close().await?;
         // The tasks are gone, and their handles with them.
         let did = Arc::into_inner(did).ok_or("a task is still there")?;
-        Ok((did.into_inner().unwrap_or_else(PoisonError::into_inner), elapsed))
+        let did = did.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((did, begun..ended))
     }
 }

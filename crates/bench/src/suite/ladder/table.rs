@@ -39,8 +39,9 @@ pub(super) struct Rung {
 pub(super) struct Part {
     waits: Vec<(u64, u64)>,
     errors: u64,
-    /// In nanoseconds: less than was asked for where it was stopped.
-    elapsed: u64,
+    /// In nanoseconds, on the clock that all processes share.
+    begun: u64,
+    ended: u64,
 }
 
 impl Part {
@@ -51,7 +52,8 @@ impl Part {
         match what {
             Some("wait") => self.waits.push((number()?, number()?)),
             Some("errors") => self.errors = number()?,
-            Some("elapsed") => self.elapsed = number()?,
+            Some("begun") => self.begun = number()?,
+            Some("ended") => self.ended = number()?,
             _ => return Err(unexpected(line)),
         }
         Ok(())
@@ -68,22 +70,21 @@ impl Rung {
         }
     }
 
-    /// Adds a round, unless nothing came of it.
+    /// Adds a round, unless nothing came of it. It lasts from the first process's beginning to the last one's end.
     pub(super) fn add(&mut self, parts: Vec<Part>) {
-        let mut rate = 0.0;
+        let mut locks = 0;
+        let begun = parts.iter().map(|part| part.begun).min().unwrap_or_default();
+        let ended = parts.iter().map(|part| part.ended).max().unwrap_or_default();
         for part in parts {
             self.errors += part.errors;
-            let mut locks = 0;
             for (wait, count) in part.waits {
                 locks += count;
                 self.waits.saturating_record_n(wait, count);
             }
-            if locks > 0 {
-                rate += locks as f64 / Duration::from_nanos(part.elapsed).as_secs_f64();
-            }
         }
-        if rate > 0.0 {
-            self.rates.push(rate);
+        if locks > 0 {
+            self.rates
+                .push(locks as f64 / Duration::from_nanos(ended.saturating_sub(begun)).as_secs_f64());
         }
     }
 
