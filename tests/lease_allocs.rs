@@ -1,6 +1,6 @@
 //! What a renewal allocates, exactly, once the storage has grown: of ours nothing,
-//! neither the machine nor the message nor its answer. What HTTP/2 allocates for
-//! a frame is counted for the whole client, with a thousand leases on a server.
+//! neither the machine nor the message nor its answer. What HTTP/2 allocates to read
+//! and write is bounded for the whole client, with a thousand leases on a server.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -88,7 +88,7 @@ fn a_renewal_and_its_answer_are_encoded_and_decoded_without_an_allocation() {
 
 /// The client has this thread for itself, and the server another one.
 #[test]
-fn a_client_of_a_thousand_leases_allocates_what_http_2_takes_for_two_frames() {
+fn a_client_of_a_thousand_leases_allocates_for_one_in_ten_renewals_at_most() {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -115,7 +115,8 @@ fn a_client_of_a_thousand_leases_allocates_what_http_2_takes_for_two_frames() {
         "{} allocations for at least {renewals} renewals",
         cost.count_total
     );
-    assert!(cost.count_total <= 2 * renewals, "{cost:?}");
+    // A buffer for many frames at a time: some forty.
+    assert!(cost.count_total <= renewals / 10, "{cost:?}");
     let grown = cost.count_current;
     assert!(grown.abs() < 100, "{grown} allocations stay");
 }
