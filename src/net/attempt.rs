@@ -222,6 +222,13 @@ impl Plan {
     pub(super) fn timed_out(&mut self, state: &mut State) -> Error {
         let failed = self.failed.take();
         let was_unknown = failed.as_ref().is_some_and(|failed| failed.is_unknown);
+        let failed = match (failed, &*state) {
+            // Its time ended in the pause behind an attempt, which ends it as that attempt did.
+            (Some(failed), State::Paused(_) | State::Waiting(None)) if self.token.waiter.is_none() => {
+                return with_fate(failed.last, was_unknown);
+            }
+            (failed, _) => failed,
+        };
         let error = match state {
             State::Sent(sent) => {
                 let message = "no answer before the deadline";
@@ -229,6 +236,7 @@ impl Plan {
             }
             _ if self.token.waiter.is_some() => self.channel.no_token_in_time(),
             State::Waiting(_) => self.channel.unreachable_in_time(self.options.only()),
+            // A pause for a token that is too young.
             _ => Error::unsent_in_time("no time for another attempt before the deadline"),
         };
         let error = match failed {

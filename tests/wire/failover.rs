@@ -2,8 +2,9 @@
 //! may have been applied is not sent again.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use h2::Reason;
 use tenure::{Client, Config, Delivery, Error, EtcdError};
@@ -232,6 +233,26 @@ async fn an_idempotent_write_whose_time_ends_between_attempts_may_have_been_appl
     let error = patiently("the end", put.into_future()).await.unwrap_err();
     assert!(error.may_be_applied(), "{error}");
     assert!(error.attempts() > 1, "{error}");
+}
+
+#[tokio::test]
+async fn a_call_whose_pause_is_slept_through_ends_with_what_it_was_told_last() {
+    let fleet = Fleet::scripted(&[("a", Fate::Lives)], None, |_| {
+        Reply::Status("14", "etcdserver: no leader")
+    });
+    let client = fleet.client(&["a"], Config::new()).await;
+    let timeout = Duration::from_secs(2);
+    let begun = Instant::now();
+    let mut put = pin!(client.put("key", "").timeout(timeout).into_future());
+    while fleet.asked().len() < 3 {
+        let step = Duration::from_millis(1);
+        assert!(tokio::time::timeout(step, put.as_mut()).await.is_err());
+    }
+    // The one thread of all stands still, as on a machine that is suspended.
+    std::thread::sleep((timeout + timeout / 10).saturating_sub(begun.elapsed()));
+    let error = patiently("the end", put).await.unwrap_err();
+    assert_eq!(error.etcd(), Some(EtcdError::NoLeader), "{error}");
+    assert!(!error.may_be_applied(), "{error}");
 }
 
 #[tokio::test]
