@@ -1,9 +1,9 @@
 //! `tenure bench`: one lock, which more and more tasks of this process want.
 //!
 //! ```text
-//!  connect --> rung: session, tasks, time over, session closed --> next rung --> table, chart
-//!     |          '-- signal: this rung is the last one                             ^
-//!     '-- signal: nothing was measured ------------------------------------------->'
+//!  connect --> rung: session, tasks, first lock, time over, session closed --> next rung --> table, chart
+//!     |          '-- signal, or no lock at all: this rung is the last one                      ^
+//!     '-- signal: nothing was measured ------------------------------------------------------->'
 //! ```
 //!
 //! Each rung has a session of its own, and is over before the next one begins: what it had in etcd is gone by
@@ -30,7 +30,7 @@ use crate::duration;
 use crate::failure::{FAILED, Failure, one_line};
 use crate::output::Output;
 use crate::signals::{Signals, signalled};
-use contest::Contest;
+use contest::{Contest, FIRST_LOCK_MAX};
 use rung::Rung;
 use view::View;
 
@@ -45,9 +45,10 @@ const LOOK: Duration = Duration::from_millis(100);
 #[command(after_help = "\
 All tasks are in this process, with one client and one session: each locks, gives the lock back,
 and asks for it again. How it goes is seen on a terminal; then there is a table, and with --svg a
-chart. A wait is counted where it ended in time. On a cluster this is load, and whoever else wants
-that lock waits, too; nothing is left there. Without --endpoints it is this program alone that is
-measured, for the etcd in memory runs on the same thread.
+chart. A wait is counted where it ended in time. Where nobody gets the lock within 5 s, as somebody
+else has it, that is the end. On a cluster this is load, and whoever else wants that lock waits,
+too; nothing is left there. Without --endpoints it is this program alone that is measured, for the
+etcd in memory runs on the same thread.
 
 Exit status: 0 measured, 1 something failed, 128 and n where signal n ended it early. What was
 measured by then is printed in all cases. A second signal ends it at once, and what it had in etcd
@@ -62,7 +63,7 @@ pub(crate) struct Arguments {
         value_parser = value_parser!(u32).range(1..=TASKS_MAX)
     )]
     rungs: Vec<u32>,
-    /// For how long each number of tasks is measured.
+    /// For how long each number of tasks is measured, from its first lock on.
     #[arg(long, value_name = "TIME", default_value = "4", value_parser = duration::parse)]
     seconds: Duration,
     /// The name of the lock.
@@ -154,8 +155,11 @@ impl Arguments {
     ) -> Result<(), Failure> {
         // It is not dropped at a signal, for that would leave a lease.
         let session = etcd.session().ttl(self.ttl).await?;
+        let mut is_taken = false;
         if !*stopping.borrow() {
             let rung = self.contest(tasks, &session, view, stopping).await;
+            // What failed, and what was interrupted, is told as that.
+            is_taken = rung.locks() == 0 && rung.errors() == 0 && !*stopping.borrow();
             view.keep(&rung);
             rungs.push(rung);
         }
@@ -166,8 +170,12 @@ impl Arguments {
         }
         closed.map_err(|error| {
             let left = "what they had in etcd is gone only once its lease has run out";
-            format!("{tasks} tasks: {left}: {error}").into()
-        })
+            format!("{tasks} tasks: {left}: {error}")
+        })?;
+        match is_taken {
+            true => Err(format!("{tasks} tasks: nobody had the lock within {FIRST_LOCK_MAX:?}").into()),
+            false => Ok(()),
+        }
     }
 
     async fn contest(
@@ -183,8 +191,9 @@ impl Arguments {
             tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stops| *stops) => break,
-                () = contest.over() => break,
+                // Before the end, so that each rung is seen, also where all of its time went by at once.
                 _ = looks.tick(), if view.is_seen() => contest.look(|rung| view.show(rung)),
+                () = contest.over() => break,
             }
         }
         contest.end().await
