@@ -89,7 +89,10 @@ fn variables_of_etcdctl_that_are_set_for_all_its_commands_break_none_of_ours() {
         (&[("ETCDCTL_HEX", "false")], &[], "\u{1}\n"),
         (&[("ETCDCTL_WRITE_OUT", "table")], &[], "\u{1}\n"),
         (
-            &[("ETCDCTL_DIAL_TIMEOUT", "2s"), ("ETCDCTL_COMMAND_TIMEOUT", "5s")],
+            &[
+                ("ETCDCTL_DIAL_TIMEOUT", "20s"),
+                ("ETCDCTL_COMMAND_TIMEOUT", "50s"),
+            ],
             &[],
             "\u{1}\n",
         ),

@@ -6,6 +6,11 @@ use tenure_etcd::{Binary, Cluster, Options};
 
 use crate::run::{End, Run, bare, end, endpoint, heedful, queued, send, tenure, until};
 
+/// With a second of grace it leaves five, in which it is renewed three times: a machine may stand still for two.
+const TTL_KEPT: &str = "6";
+/// The same with this grace.
+const GRACE_LONG: [&str; 4] = ["--ttl", "14", "--grace", "8"];
+
 /// A command that ignores TERM and tells its own number and that of tenure.
 const STUBBORN: &str = "trap '' TERM; echo $$ $PPID; while :; do sleep 1 >/dev/null 2>&1; done";
 
@@ -115,7 +120,7 @@ fn without_a_command_the_key_is_printed_and_held_until_a_signal() {
 
 #[test]
 fn the_lock_of_a_killed_parent_is_free_after_the_ttl() {
-    let mut holder = lock("orphan", &["--ttl", "3"], &["sh", "-c", STUBBORN]);
+    let mut holder = lock("orphan", &["--ttl", TTL_KEPT], &["sh", "-c", STUBBORN]);
     holder.line();
     holder.signal(Signal::KILL);
     let next = lock("orphan", &["--wait", "30"], &["echo", "mine"]).end();
@@ -136,12 +141,12 @@ fn a_command_whose_parent_was_killed_is_gone_at_once() {
 #[test]
 fn a_revoked_lease_ends_the_command_politely_and_then_at_all_costs() {
     let polite = "trap 'echo TERM; exit 0' TERM; echo $TENURE_LOCK_LEASE; sleep 60 >/dev/null 2>&1 & wait";
-    let stubborn = "echo $TENURE_LOCK_LEASE; trap '' TERM; while :; do sleep 1 >/dev/null 2>&1; done";
-    for (name, grace, script, said) in [
-        ("polite", "8", polite, "TERM\n"),
-        ("stubborn", "0.5", stubborn, ""),
+    let stubborn = "trap '' TERM; echo $TENURE_LOCK_LEASE; while :; do sleep 1 >/dev/null 2>&1; done";
+    for (name, options, script, said) in [
+        ("polite", &GRACE_LONG[..], polite, "TERM\n"),
+        ("stubborn", &["--grace", "0.5"], stubborn, ""),
     ] {
-        let mut holder = lock(name, &["--grace", grace], &["sh", "-c", script]);
+        let mut holder = lock(name, options, &["sh", "-c", script]);
         let lease = holder.line();
         let next = lock(name, &[], &["echo", "mine"]);
         until("a second one in the queue", || queued(name) == 2);
@@ -179,7 +184,7 @@ fn a_server_that_freezes_takes_the_lock_and_the_command_along() {
         "lock",
         "frozen",
         "--ttl",
-        "3",
+        TTL_KEPT,
         "--",
     ]);
     let mut holder = Run::of(command.args(["sh", "-c", "echo ready; exec sleep 60"]));
@@ -193,7 +198,7 @@ fn a_server_that_freezes_takes_the_lock_and_the_command_along() {
 #[test]
 fn a_stopped_command_hears_of_its_end_too() {
     let script = "trap 'echo TERM; exit' TERM; echo $$; sleep 60 >/dev/null 2>&1 & wait";
-    let mut holder = lock("stopped", &["--grace", "8"], &["sh", "-c", script]);
+    let mut holder = lock("stopped", &GRACE_LONG, &["sh", "-c", script]);
     let pid: i32 = holder.line().parse().expect("a pid");
     send(pid, Signal::STOP);
     let taken = end(&mut tenure(&["unlock", "--force", "stopped"]));
@@ -234,8 +239,9 @@ fn what_a_script_begins_at_its_end_has_the_grace_and_no_more() {
     let pid = holder.line().parse().expect("a number");
     assert_eq!(holder.end().status, 123);
     assert!(!lives(pid));
-    let tidies = "trap 'sleep 0.1 && echo tidy' TERM; echo ready; sleep 60";
-    let mut holder = lock("tidy", &["--grace", "8"], &["sh", "-c", tidies]);
+    // Whose end it waits for is there by the time that it is heard: nobody would end it, else.
+    let tidies = "trap 'sleep 0.1 && echo tidy' TERM; sh -c 'echo ready; exec sleep 60'; :";
+    let mut holder = lock("tidy", &GRACE_LONG, &["sh", "-c", tidies]);
     holder.line();
     take_by_force(&endpoint(), "tidy");
     let ended = holder.end();

@@ -19,8 +19,8 @@ pub(super) struct Granted {
     name: String,
 }
 
-/// How long the command waits at most for what others see of the holder.
-const TELL_MAX: Duration = Duration::from_secs(1);
+/// How long the command waits at most for what others see of the holder; less than for the look at the key behind that.
+const TELL_MAX: Duration = Duration::from_secs(3);
 
 impl Granted {
     /// `value`: what the key is to say from now on, if not what it has said while the lock was waited for.
